@@ -1,0 +1,57 @@
+"""The one recorder of a load-generating process: latencies, history and violations, as users write them.
+
+Before ``start`` it keeps latencies and violations in memory and has no history, so a user class works anywhere.
+"""
+
+from pathlib import Path
+
+from records.latency import LatencyLog, LatencyRecorder
+from records.operations import OperationLog
+from records.run_directory import RunDirectory
+from records.violations import ViolationLog
+
+
+class Recorder:
+    """``latency`` and ``violations`` always exist; ``operations`` is None until started with a directory."""
+
+    def __init__(self) -> None:
+        self.latency = LatencyRecorder()
+        self.violations = ViolationLog()
+        self.operations: OperationLog | None = None
+        self.run: RunDirectory | None = None
+        self._latency_log: LatencyLog | None = None
+
+    def start(self, directory: Path | str, process: str) -> None:
+        """Begin a run: from now on everything goes to files named ``process`` in that run directory."""
+        self.stop()
+        self.run = RunDirectory(Path(directory))
+        self.run.prepare()
+        self.latency.reset()
+        self.violations = ViolationLog(self.run.violations_dir / f"{process}.jsonl", process)
+        self.operations = OperationLog(self.run.operations_dir / f"{process}.msgpack", process)
+        self._latency_log = LatencyLog(self.run.latency_dir / f"{process}.msgpack", process)
+
+    def flush(self) -> dict[str, object]:
+        """Write what has gathered since the last call; gives the latency delta, for the master."""
+        delta = self.latency.take()
+        if self._latency_log:
+            self._latency_log.append(delta)
+        self.violations.flush()
+        if self.operations:
+            self.operations.flush()
+        return delta
+
+    def stop(self) -> None:
+        """End the run: flush and close the files."""
+        if self.run is None:
+            return
+        self.flush()
+        if self.operations:
+            self.operations.close()
+        if self._latency_log:
+            self._latency_log.close()
+        self.violations.close()
+        self.operations = self._latency_log = self.run = None
+
+
+recorder = Recorder()
