@@ -333,4 +333,4 @@ def _value_from_json(value: Any) -> str | bytes | None:
         return bytes.fromhex(value["hex"])
     if isinstance(value, int | float):
         return json.dumps(value)
-    raise ValueError("a value must be a text, a number, null or {\"hex\": ...}")
+    raise ValueError('a value must be a text, a number, null or {"hex": ...}')

@@ -1,0 +1,319 @@
+"""Response and service times: recorded raw, folded once a second into histograms, merged without loss.
+
+Response time = return - intended; service time = return - call. Every operation that ended counts in both,
+failed and unknown ones too (a timeout that a user waited for is a latency); cancelled ones are only counted.
+
+``LatencyRecorder`` is the hot path of a load generator. Its ``take`` gives a *delta*, plain data that can be sent
+or written; ``LatencyStore`` adds deltas up and answers questions. Seconds are of the machine's monotonic clock.
+"""
+
+import csv
+import os
+import time
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from records.histogram import Histogram, merge
+from records.run_directory import RunDirectory
+
+OK = 0
+FAILED = 1
+UNKNOWN = 2
+CANCELLED = 3
+OUTCOMES = (OK, FAILED, UNKNOWN, CANCELLED)
+
+RESPONSE = "response"
+SERVICE = "service"
+
+#: Raw samples kept per operation before they are folded early: bounds memory when nobody calls ``take``.
+FOLD_AFTER_SAMPLES = 65_536
+
+_NS_PER_S = 1_000_000_000
+_NS_PER_US = 1_000
+
+#: operation -> second -> [[ok, failed, unknown, cancelled], packed response, packed service]
+Delta = dict[str, Any]
+
+
+class _Samples:
+    """Raw times of one operation since the last fold."""
+
+    __slots__ = ("calls", "intended", "others", "returns")
+
+    def __init__(self) -> None:
+        self.intended = array("q")
+        self.calls = array("q")
+        self.returns = array("q")
+        self.others: list[tuple[int, int]] = []  # (return_ns, outcome) of all that are not OK
+
+
+class LatencyRecorder:
+    """Records times of operations in this process. Not thread-safe; greenlets are fine."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, _Samples] = {}
+        self._folded: dict[str, dict[int, _Second]] = {}
+
+    def record(
+        self, operation: str, intended_ns: int, call_ns: int, return_ns: int, outcome: int = OK
+    ) -> None:
+        """One ended operation; times are ``time.monotonic_ns()``."""
+        samples = self._samples.get(operation)
+        if samples is None:
+            samples = self._samples[operation] = _Samples()
+        if outcome:
+            samples.others.append((return_ns, outcome))
+            if outcome == CANCELLED:
+                return
+        samples.intended.append(intended_ns)
+        samples.calls.append(call_ns)
+        samples.returns.append(return_ns)
+        if len(samples.returns) >= FOLD_AFTER_SAMPLES:
+            self._fold(operation, samples)
+
+    def take(self) -> Delta:
+        """Everything since the last ``take`` as plain data (msgpack-able); empty ``operations`` when nothing."""
+        for operation, samples in self._samples.items():
+            if samples.returns or samples.others:
+                self._fold(operation, samples)
+        operations = {
+            operation: {second: bucket.pack() for second, bucket in seconds.items()}
+            for operation, seconds in self._folded.items()
+        }
+        self._folded = {}
+        return {"clock": [time.monotonic_ns(), time.time_ns()], "operations": operations}
+
+    def reset(self) -> None:
+        self._samples = {}
+        self._folded = {}
+
+    def _fold(self, operation: str, samples: _Samples) -> None:
+        seconds = self._folded.setdefault(operation, {})
+        returns = np.frombuffer(samples.returns, dtype=np.int64)
+        if len(returns):
+            response_us = (returns - np.frombuffer(samples.intended, dtype=np.int64)) // _NS_PER_US
+            service_us = (returns - np.frombuffer(samples.calls, dtype=np.int64)) // _NS_PER_US
+            at_second = returns // _NS_PER_S
+            for second in np.unique(at_second).tolist():
+                chosen = at_second == second
+                bucket = seconds.setdefault(second, _Second())
+                bucket.outcomes[OK] += int(chosen.sum())
+                bucket.response.append(Histogram.of(response_us[chosen]))
+                bucket.service.append(Histogram.of(service_us[chosen]))
+        for return_ns, outcome in samples.others:
+            bucket = seconds.setdefault(return_ns // _NS_PER_S, _Second())
+            bucket.outcomes[outcome] += 1
+            if outcome != CANCELLED:
+                bucket.outcomes[OK] -= 1  # it was counted among the samples above
+        self._samples[operation] = _Samples()
+
+
+class _Second:
+    """One operation in one second: how many ended how, and their histograms, merged when asked for."""
+
+    __slots__ = ("outcomes", "response", "service")
+
+    def __init__(self) -> None:
+        self.outcomes = [0, 0, 0, 0]
+        self.response: list[Histogram] = []
+        self.service: list[Histogram] = []
+
+    def compact(self) -> None:
+        self.response = [merge(self.response)]
+        self.service = [merge(self.service)]
+
+    def pack(self) -> list[Any]:
+        self.compact()
+        return [self.outcomes, self.response[0].pack(), self.service[0].pack()]
+
+    def add_packed(self, packed: list[Any]) -> None:
+        outcomes, response, service = packed
+        for outcome in OUTCOMES:
+            self.outcomes[outcome] += outcomes[outcome]
+        self.response.append(Histogram.unpack(response))
+        self.service.append(Histogram.unpack(service))
+        self.compact()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What happened to one operation in a stretch of time; latencies in microseconds, rate per second."""
+
+    operation: str
+    count: int
+    failed: int
+    unknown: int
+    cancelled: int
+    rate: float
+    min_us: float
+    mean_us: float
+    p50_us: float
+    p90_us: float
+    p95_us: float
+    p99_us: float
+    p999_us: float
+    p9999_us: float
+    max_us: float
+
+
+class LatencyStore:
+    """Histograms of a whole run, per operation and second, merged from any number of processes."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, dict[int, _Second]] = defaultdict(dict)
+        # The sum over all seconds, kept up to date: a live view asks for it every second.
+        self._totals: dict[str, _Second] = defaultdict(_Second)
+
+    @classmethod
+    def load(cls, run: RunDirectory) -> "LatencyStore":
+        """Add up all processes' files of a run; a file cut off in its last record is read up to there."""
+        store = cls()
+        for path in sorted(run.latency_dir.glob("*.msgpack")):
+            for delta in read_deltas(path):
+                store.add(delta)
+        return store
+
+    def add(self, delta: Delta) -> None:
+        """Add a recorder's delta. Errors: ValueError when it is not one."""
+        shift_s = _clock_shift_s(delta)
+        for operation, seconds in delta["operations"].items():
+            own = self._seconds[operation]
+            for second, packed in seconds.items():
+                own.setdefault(int(second) + shift_s, _Second()).add_packed(packed)
+                self._totals[operation].add_packed(packed)
+
+    def operations(self) -> list[str]:
+        return sorted(self._seconds)
+
+    def seconds(self, operation: str | None = None) -> list[int]:
+        """The monotonic seconds in which something ended, of one operation or of all."""
+        names = [operation] if operation is not None else self.operations()
+        return sorted({second for name in names for second in self._seconds.get(name, {})})
+
+    def histogram(
+        self,
+        operation: str | None = None,
+        kind: str = RESPONSE,
+        start_s: int | None = None,
+        end_s: int | None = None,
+    ) -> Histogram:
+        """All values of one operation (or of all) in seconds ``start_s <= second < end_s``."""
+        return merge(
+            [item for second in self._select(operation, start_s, end_s) for item in getattr(second, kind)]
+        )
+
+    def outcomes(
+        self, operation: str | None = None, start_s: int | None = None, end_s: int | None = None
+    ) -> tuple[int, int, int, int]:
+        """How many ended (ok, failed, unknown, cancelled)."""
+        totals = [0, 0, 0, 0]
+        for second in self._select(operation, start_s, end_s):
+            for outcome in OUTCOMES:
+                totals[outcome] += second.outcomes[outcome]
+        return totals[0], totals[1], totals[2], totals[3]
+
+    def summary(
+        self,
+        operation: str | None = None,
+        kind: str = RESPONSE,
+        start_s: int | None = None,
+        end_s: int | None = None,
+    ) -> Summary:
+        """Counts, rate and percentiles of one operation (None: of all together) in a stretch of time.
+
+        The rate is over the given stretch, or over the whole run's seconds when none is given.
+        """
+        histogram = self.histogram(operation, kind, start_s, end_s)
+        ok, failed, unknown, cancelled = self.outcomes(operation, start_s, end_s)
+        all_seconds = self.seconds()
+        first = start_s if start_s is not None else (all_seconds[0] if all_seconds else 0)
+        last = end_s if end_s is not None else (all_seconds[-1] + 1 if all_seconds else 0)
+        count = ok + failed + unknown
+        percentile = histogram.percentile_us
+        return Summary(
+            operation=operation or "all",
+            count=count,
+            failed=failed,
+            unknown=unknown,
+            cancelled=cancelled,
+            rate=count / max(1, last - first),
+            min_us=float(histogram.min_us) if count else 0.0,
+            mean_us=histogram.sum_us / count if count else 0.0,
+            p50_us=percentile(50),
+            p90_us=percentile(90),
+            p95_us=percentile(95),
+            p99_us=percentile(99),
+            p999_us=percentile(99.9),
+            p9999_us=percentile(99.99),
+            max_us=float(histogram.max_us),
+        )
+
+    def write_csv(self, path: Path) -> None:
+        """One row per operation and kind of time, latencies in microseconds."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            for row, values in enumerate(self._rows()):
+                if row == 0:
+                    writer.writerow(values)
+                writer.writerow(values.values())
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for operation in self.operations():
+            for kind in (RESPONSE, SERVICE):
+                values = asdict(self.summary(operation, kind))
+                yield {"operation": values.pop("operation"), "time": kind, **values}
+
+    def _select(self, operation: str | None, start_s: int | None, end_s: int | None) -> Iterator[_Second]:
+        names: Iterable[str] = [operation] if operation is not None else list(self._seconds)
+        for name in names:
+            if start_s is None and end_s is None:
+                if name in self._totals:
+                    yield self._totals[name]
+                continue
+            for second, bucket in self._seconds.get(name, {}).items():
+                if (start_s is None or second >= start_s) and (end_s is None or second < end_s):
+                    yield bucket
+
+
+class LatencyLog:
+    """Appends deltas to a process's file as they are taken: what was recorded survives the process."""
+
+    def __init__(self, path: Path, process: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._process = process
+
+    def append(self, delta: Delta) -> None:
+        if delta["operations"]:
+            view = memoryview(msgpack.packb(delta))
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def read_deltas(path: Path) -> Iterator[Delta]:
+    """The deltas of one file; ends quietly at a record that was cut off."""
+    with path.open("rb") as file:
+        unpacker = msgpack.Unpacker(file, strict_map_key=False, max_buffer_size=1 << 26)
+        try:
+            yield from unpacker
+        except (msgpack.UnpackException, ValueError):
+            return
+
+
+def _clock_shift_s(delta: Delta) -> int:
+    """Whole seconds to add to a delta's seconds so that they are of this machine's monotonic clock.
+
+    Zero for a process of the same machine. For another host its wall clock is the bridge.
+    """
+    monotonic_ns, wall_ns = delta["clock"]
+    own_offset_ns = time.time_ns() - time.monotonic_ns()
+    return round((wall_ns - monotonic_ns - own_offset_ns) / _NS_PER_S)
