@@ -106,7 +106,7 @@ class Histogram:
     @classmethod
     def unpack(cls, packed: list[object]) -> "Histogram":
         """The reverse of ``pack``. Errors: ValueError."""
-        if len(packed) != 5:  # noqa: PLR2004 - the five fields of pack
+        if len(packed) != 5:
             raise ValueError("a packed histogram has five fields")
         indices, counts, minimum, maximum, total = packed
         if not (isinstance(indices, bytes) and isinstance(counts, bytes) and len(indices) * 2 == len(counts)):

@@ -79,16 +79,13 @@ def _intervals(path: Path) -> Iterator[tuple[str, str]]:
             continue
         fields = line.split(",")
         tag = fields.pop(0).removeprefix("Tag=") if fields[0].startswith("Tag=") else ""
-        if len(fields) != 4:  # noqa: PLR2004 - start, length, maximum, histogram
+        if len(fields) != 4:
             raise ValueError(f"{path}:{number}: not an interval of a histogram log")
         yield tag, fields[3]
 
 
 def _from_hdr(histogram: Any) -> Histogram:
-    pairs = [
-        (item.value_iterated_to, item.count_added_in_this_iter_step)
-        for item in histogram.get_recorded_iterator()
-    ]
+    pairs = [(item.value_iterated_to, item.count_added_in_this_iter_step) for item in histogram.get_recorded_iterator()]
     values = np.repeat(
         np.array([value for value, _ in pairs], dtype=np.int64),
         np.array([count for _, count in pairs], dtype=np.int64),

@@ -61,9 +61,7 @@ class LatencyRecorder:
         self._samples: dict[str, _Samples] = {}
         self._folded: dict[str, dict[int, _Second]] = {}
 
-    def record(
-        self, operation: str, intended_ns: int, call_ns: int, return_ns: int, outcome: int = OK
-    ) -> None:
+    def record(self, operation: str, intended_ns: int, call_ns: int, return_ns: int, outcome: int = OK) -> None:
         """One ended operation; times are ``time.monotonic_ns()``."""
         samples = self._samples.get(operation)
         if samples is None:
@@ -205,9 +203,7 @@ class LatencyStore:
         end_s: int | None = None,
     ) -> Histogram:
         """All values of one operation (or of all) in seconds ``start_s <= second < end_s``."""
-        return merge(
-            [item for second in self._select(operation, start_s, end_s) for item in getattr(second, kind)]
-        )
+        return merge([item for second in self._select(operation, start_s, end_s) for item in getattr(second, kind)])
 
     def outcomes(
         self, operation: str | None = None, start_s: int | None = None, end_s: int | None = None
@@ -316,4 +312,4 @@ def _clock_shift_s(delta: Delta) -> int:
     """
     monotonic_ns, wall_ns = delta["clock"]
     own_offset_ns = time.time_ns() - time.monotonic_ns()
-    return round((wall_ns - monotonic_ns - own_offset_ns) / _NS_PER_S)
+    return round((int(wall_ns) - int(monotonic_ns) - own_offset_ns) / _NS_PER_S)

@@ -105,9 +105,7 @@ class OperationLog:
         flags = (FLAG_STALE if stale else 0) | (FLAG_FINAL if final else 0)
         if call_ns is None:
             call_ns = time.monotonic_ns()
-        self._buffer += self._packer.pack(
-            [INVOKE, identity, client, op, key, value, expect, flags, node, call_ns]
-        )
+        self._buffer += self._packer.pack([INVOKE, identity, client, op, key, value, expect, flags, node, call_ns])
         self.flush()
         return identity
 
