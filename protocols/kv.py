@@ -1,8 +1,8 @@
 """The key-value requests that clients send to a Raft node, and the replies they get.
 
-Both are msgpack maps with text keys, carried as the payload of an envelope of type KV, and only the fields that an
-operation needs are on the wire. The request id lives in the envelope, so replies may come back in any order:
-requests of one connection can be pipelined.
+Both are msgpack maps with text keys, carried as the payload of an envelope of type KV, and only the fields
+that an operation needs are on the wire. The request id lives in the envelope, so replies may come back in any
+order: requests of one connection can be pipelined.
 
 Keys are text. Values are text or bytes and come back as they went: msgpack keeps the two apart, and a `cas`
 that expects text does not match bytes.
@@ -53,7 +53,7 @@ class Leader(NamedTuple):
 
 
 class KvRequest(NamedTuple):
-    """One request. `client_id` and `seq` together name a write so that a retry is applied once; None = no session."""
+    """One request. `client_id` and `seq` name a write so that a retry is applied once; None = no session."""
 
     op: str
     key: str = ""
@@ -65,7 +65,7 @@ class KvRequest(NamedTuple):
 
 
 class KvStatus(NamedTuple):
-    """What a node says about itself. `leader` is None while it knows of none; `members` are all nodes' client addresses."""
+    """What a node says about itself; `leader` None = knows of none; `members` has client addresses."""
 
     id: int
     role: str  # "leader", "follower", "candidate" or "pre_candidate"
@@ -78,7 +78,7 @@ class KvStatus(NamedTuple):
 
 
 class KvReply(NamedTuple):
-    """One reply. `version` is the log index of the last write of the key, its delete included; None = never written."""
+    """One reply. `version`: log index of the last write of the key, its delete included; None = no write."""
 
     result: str
     value: Value | None = None
@@ -90,7 +90,7 @@ class KvReply(NamedTuple):
 
 
 def encode_request(request: KvRequest) -> bytes:
-    """The msgpack map of a request. Raises LocalProtocolError when the request breaks a limit or lacks a field."""
+    """The msgpack map of a request. Raises LocalProtocolError when it breaks a limit or lacks a field."""
     mistake = mistake_in(request)
     if mistake is not None:
         raise LocalProtocolError(mistake)
@@ -114,13 +114,13 @@ def encode_request(request: KvRequest) -> bytes:
 
 
 def decode_request(data: bytes) -> KvRequest:
-    """The request in a payload. Raises RemoteProtocolError; its reason is fit for the `error` of an ERROR reply."""
+    """The request in a payload. Raises RemoteProtocolError; its reason is fit for an ERROR reply."""
     fields = _unpacked(data, "malformed request")
     if type(fields) is not dict:
         raise RemoteProtocolError("malformed request", "the payload is not a map")
     get = fields.get
     request = KvRequest(
-        get("op"),
+        get("op", ""),
         get("key", ""),
         get("value"),
         get("expect"),
@@ -223,8 +223,8 @@ def decode_reply(data: bytes) -> KvReply:
 class KvCodec:
     """A client's end of one connection: requests to framed bytes, received bytes to (request_id, reply).
 
-    `receive_data` never raises on remote bytes: it returns the replies that were whole and well-formed, and sets
-    `error`, after which it returns nothing more.
+    `receive_data` never raises on remote bytes: it returns the replies that were whole and well-formed, and
+    sets `error`, after which it returns nothing more.
 
         codec = KvCodec()
         sock.sendall(codec.encode(7, KvRequest(PUT, "k", "v", client_id=1, seq=1)))
@@ -305,11 +305,7 @@ def _leader_map(leader: Leader | None) -> dict[str, Any] | None:
 def _leader(fields: Any) -> Leader | None:
     if fields is None:
         return None
-    if (
-        type(fields) is not dict
-        or type(fields.get("id")) is not int
-        or type(fields.get("address")) is not str
-    ):
+    if type(fields) is not dict or type(fields.get("id")) is not int or type(fields.get("address")) is not str:
         raise _malformed("leader is not {id, address}")
     return Leader(fields["id"], fields["address"])
 
