@@ -1,0 +1,1 @@
+"""The two acceptance scripts: twenty good clients against an envelope server, and an election survived."""

@@ -1,0 +1,1 @@
+"""The load generators: Locust processes, and the extension that runs inside them."""
