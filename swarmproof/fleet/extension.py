@@ -1,0 +1,321 @@
+"""The Locust extension: importing it in a locustfile gives every Locust run a run directory.
+
+It works the same in a standalone process, under ``--master``/``--worker``, with ``--processes`` and from the web
+UI: the process that commands the test makes the directory (or takes the one of ``--run-dir``), workers learn its
+path with the other options and write into it if they are on the same machine; if not, their records travel with
+Locust's own reports. Once a second the commanding process writes a line of progress.
+"""
+
+import logging
+import os
+import platform
+import re
+import secrets
+import socket
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gevent
+from locust import events
+from locust.runners import MasterRunner, WorkerRunner
+
+from records.hlog import write_hlog
+from records.latency import LatencyStore
+from records.progress import ProgressWriter
+from records.recorder import recorder
+from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirectory, RunDirectoryError
+from swarmproof.fleet.console import print_summary
+from swarmproof.fleet.shipping import Receiver, Shipper
+
+logger = logging.getLogger(__name__)
+
+FLUSH_EVERY_S = 1.0
+
+#: The key of our part in Locust's worker reports.
+REPORT_KEY = "swarmproof"
+
+_SECRET_OPTION = re.compile(r"password|secret|token|auth|key", re.IGNORECASE)
+
+
+class RunExtension:
+    """One process's part in a run. Holds what begins at test_start and ends at test_stop."""
+
+    def __init__(self, environment: Any) -> None:
+        self.environment = environment
+        self.run: RunDirectory | None = None
+        self.store = LatencyStore()
+        self.supervised = bool(environment.parsed_options and environment.parsed_options.run_dir)
+        self._first_run = True
+        self._progress: ProgressWriter | None = None
+        self._shipper: Shipper | None = None
+        self._receiver: Receiver | None = None
+        self._ticker: Any = None
+        self._start_ns = 0
+        self._lost_workers: set[str] = set()
+
+    @property
+    def is_worker(self) -> bool:
+        return isinstance(self.environment.runner, WorkerRunner)
+
+    @property
+    def is_master(self) -> bool:
+        return isinstance(self.environment.runner, MasterRunner)
+
+    # -- a test begins ----------------------------------------------------------------------------------------
+
+    def on_test_start(self, **_: Any) -> None:
+        if self.is_worker:
+            self._start_worker()
+        else:
+            self._start_commander()
+        self._ticker = gevent.spawn(self._tick_forever)
+
+    def _start_commander(self) -> None:
+        options = self.environment.parsed_options
+        try:
+            self.run = self._make_run_directory(options)
+        except RunDirectoryError as error:
+            logger.error("%s", error)
+            self.environment.process_exit_code = 3
+            self.environment.runner.quit()
+            return
+        self._first_run = False
+        options.run_dir = str(self.run.path.absolute())  # workers get it with the other options
+        options.run_token = secrets.token_hex(8)
+        self.run.file(".token").write_text(options.run_token, encoding="ascii")
+        self.store = LatencyStore()
+        self._lost_workers = set()
+        self._start_ns = time.monotonic_ns()
+        self.run.update_json(RUN_JSON, {"load": self._describe_load(options)})
+        self._progress = ProgressWriter(self.run)
+        if self.is_master:
+            self._receiver = Receiver(self.run)
+        else:
+            recorder.start(self.run.path, f"standalone-{os.getpid()}")
+
+    def _make_run_directory(self, options: Any) -> RunDirectory:
+        if not options.run_dir:
+            return RunDirectory.create("runs", self._scenario())
+        path = Path(options.run_dir)
+        if not self._first_run:  # started again from the web UI: a run directory holds one run
+            return RunDirectory.create(path.parent, self._scenario())
+        run = RunDirectory(path.absolute())
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            run.prepare()
+        except OSError as error:
+            raise RunDirectoryError(f"cannot use --run-dir {path}: {error.strerror}; name another") from error
+        return run
+
+    def _start_worker(self) -> None:
+        options = self.environment.parsed_options
+        process = f"worker-{socket.gethostname()}-{os.getpid()}"
+        directory = Path(getattr(options, "run_dir", "") or "")
+        self._shipper = Shipper(process)
+        if not _is_same_directory(directory, getattr(options, "run_token", "")):
+            directory = self._shipper.local_directory()
+        recorder.start(directory, process)
+
+    def _describe_load(self, options: Any) -> dict[str, Any]:
+        return {
+            "locustfile": self._scenario(),
+            "users": options.num_users,
+            "spawn_rate": options.spawn_rate,
+            "host": self.environment.host,
+            "role": "master" if self.is_master else "standalone",
+            "start_ns": self._start_ns,
+            "start_time": time.time(),
+            "versions": {
+                "python": platform.python_version(),
+                **{name: metadata.version(name) for name in ("locust", "gevent", "swarmproof")},
+            },
+            "arguments": _without_secrets(sys.argv[1:]),
+        }
+
+    def _scenario(self) -> str:
+        options = self.environment.parsed_options
+        name = getattr(options, "locustfile", "") or "locust"
+        return Path(str(name).split(",", maxsplit=1)[0]).stem
+
+    # -- while it runs -----------------------------------------------------------------------------------------
+
+    def _tick_forever(self) -> None:
+        due = time.monotonic()
+        while True:
+            due += FLUSH_EVERY_S
+            gevent.sleep(max(0.0, due - time.monotonic()))
+            self._tick()
+
+    def _tick(self) -> None:
+        self._note_lost_workers()
+        if not self.is_master:
+            delta = recorder.flush()
+            if self._shipper:
+                self._shipper.add(delta)
+            else:
+                self.store.add(delta)
+        if self._progress:
+            self._progress.write(self._progress_line())
+
+    def _progress_line(self) -> dict[str, Any]:
+        runner = self.environment.runner
+        summary = self.store.summary()
+        elapsed_s = (time.monotonic_ns() - self._start_ns) / 1e9
+        seconds = self.store.seconds()
+        recent = self.store.outcomes(None, seconds[-1] - 3, seconds[-1]) if len(seconds) > 1 else (0, 0, 0, 0)
+        operations = {}
+        for name in self.store.operations():
+            one = self.store.summary(name)
+            operations[name] = {
+                "count": one.count,
+                "failed": one.failed,
+                "unknown": one.unknown,
+                "rate": one.count / max(elapsed_s, 1e-9),
+                "p50_us": one.p50_us,
+                "p99_us": one.p99_us,
+            }
+        return {
+            "at_ns": time.monotonic_ns(),
+            "start_ns": self._start_ns,
+            "elapsed_s": elapsed_s,
+            "state": runner.state,
+            "users": runner.user_count,
+            "workers": len(runner.clients.ready + runner.clients.running + runner.clients.spawning)
+            if self.is_master
+            else 0,
+            "lost_workers": len(self._lost_workers),
+            "count": summary.count,
+            "failed": summary.failed,
+            "unknown": summary.unknown,
+            "cancelled": summary.cancelled,
+            "rate": sum(recent[:3]) / min(3, max(1, len(seconds) - 1)),
+            "fail_ratio": summary.failed / max(1, summary.count),
+            "errors": sum(error.occurrences for error in runner.errors.values()),
+            "p50_us": summary.p50_us,
+            "p99_us": summary.p99_us,
+            "operations": operations,
+        }
+
+    def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
+        if self._shipper:
+            if recorder.run:
+                self._shipper.add(recorder.flush())
+            data[REPORT_KEY] = self._shipper.take()
+
+    def on_worker_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
+        report = data.get(REPORT_KEY)
+        if not report or not self._receiver:
+            return
+        try:
+            for delta in self._receiver.accept(report):
+                self.store.add(delta)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            logger.error("a report of worker %s could not be used: %s", client_id, error)
+
+    def _note_lost_workers(self) -> None:
+        """A worker that went missing took what it had not reported with it: say so, never silently."""
+        if not self.is_master:
+            return
+        for client in self.environment.runner.clients.missing:
+            if client.id not in self._lost_workers:
+                self._lost_workers.add(client.id)
+                logger.warning(
+                    "worker %s is lost; what it had not yet reported is missing from Locust's table", client.id
+                )
+
+    # -- a test ends -------------------------------------------------------------------------------------------
+
+    def on_test_stop(self, **_: Any) -> None:
+        if self._ticker:
+            self._ticker.kill()
+            self._ticker = None
+        self._tick()
+        if not self.is_master:
+            recorder.stop()
+        if not self.is_worker:
+            self._finish()
+
+    def on_reset_stats(self, **_: Any) -> None:
+        """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
+        self.store = LatencyStore()
+
+    def on_quit(self, **_: Any) -> None:
+        if self.is_worker:
+            if self._shipper:
+                self._shipper.close()
+            return
+        self._finish()  # the workers' last reports came after test_stop
+        if self._progress:
+            self._progress.close()
+            self._progress = None
+        if self.run and not self.supervised:
+            print_summary(self.run, LatencyStore.load(self.run))
+
+    def _finish(self) -> None:
+        """Write what is made of the whole run; may be called again when more has arrived."""
+        if self.run is None:
+            return
+        store = LatencyStore.load(self.run)
+        load = (self.run.read_json(RUN_JSON) or {}).get("load", {})
+        load |= {
+            "end_ns": time.monotonic_ns(),
+            "end_time": time.time(),
+            "lost_workers": sorted(self._lost_workers),
+            "errors": [
+                {"operation": error.name, "error": error.error, "count": error.occurrences}
+                for error in self.environment.runner.errors.values()
+            ],
+        }
+        self.run.update_json(RUN_JSON, {"load": load})
+        write_hlog(store, self.run.file(LATENCY_HLOG), load.get("start_time", 0.0))
+        store.write_csv(self.run.file(REQUESTS_CSV))
+
+
+def _is_same_directory(directory: Path, token: str) -> bool:
+    """Whether the master's run directory is this machine's too: its token is there to be read."""
+    try:
+        return bool(token) and (directory / ".token").read_text(encoding="ascii") == token
+    except OSError:
+        return False
+
+
+def _without_secrets(arguments: list[str]) -> list[str]:
+    """The command line with the values of passwords, tokens and keys left out: it goes into run.json."""
+    result: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        secret = name.startswith("-") and _SECRET_OPTION.search(name) is not None
+        result.append("***" if hide_next else f"{name}=***" if secret and equals else argument)
+        hide_next = secret and not equals
+    return result
+
+
+def _add_options(parser: Any) -> None:
+    group = parser.add_argument_group("swarmproof", "where a run leaves its records")
+    group.add_argument(
+        "--run-dir",
+        default="",
+        metavar="DIR",
+        help="run directory to write into; by default runs/<time>-<scenario> is made",
+        env_var="SWARMPROOF_RUN_DIR",
+    )
+
+
+def _on_init(environment: Any, **_: Any) -> None:
+    """Attach one extension to this process's environment (Locust fires init once per process)."""
+    extension = RunExtension(environment)
+    environment.swarmproof = extension
+    environment.events.test_start.add_listener(extension.on_test_start)
+    environment.events.test_stop.add_listener(extension.on_test_stop)
+    environment.events.report_to_master.add_listener(extension.on_report_to_master)
+    environment.events.worker_report.add_listener(extension.on_worker_report)
+    environment.events.reset_stats.add_listener(extension.on_reset_stats)
+    environment.events.quit.add_listener(extension.on_quit)
+
+
+events.init_command_line_parser.add_listener(_add_options)
+events.init.add_listener(_on_init)
