@@ -71,7 +71,7 @@ def encode_packet(packet: Packet, max_payload_bytes: int = MAX_PAYLOAD_BYTES) ->
     """The packet as the device reads it. Raises LocalProtocolError for fields that its decoder would refuse.
 
     >>> encode_packet(Packet("toggle", "D1", "00000000000000ff", True))[:7].hex()
-    'f00d010000004b'
+    'f00d010000004d'
     """
     fault = _packet_fault(packet.opcode, packet.device_id, packet.msg_id, packet.state)
     if fault:
