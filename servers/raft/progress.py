@@ -1,0 +1,88 @@
+"""What the leader knows of one follower, and how much it may send to it.
+
+Three states, as in etcd-io/raft: PROBE sends one Append and waits for the answer, because it does not know where
+the logs agree; REPLICATE sends ahead, up to a bounded number of unanswered Appends; SNAPSHOT sends chunks one
+by one, because the entries the follower needs are trimmed.
+"""
+
+from collections import deque
+
+from servers.raft.types import PeerStatus, Snapshot
+
+PROBE = 0
+REPLICATE = 1
+SNAPSHOT = 2
+
+STATE_NAMES = ("probe", "replicate", "snapshot")
+
+
+class Progress:
+    __slots__ = (
+        "answered",
+        "commit_sent",
+        "heard_at",
+        "inflight",
+        "match",
+        "next",
+        "node_id",
+        "offset",
+        "paused",
+        "round",
+        "snapshot",
+        "state",
+    )
+
+    def __init__(self, node_id: int, next_index: int, now: int) -> None:
+        self.node_id = node_id
+        self.state = PROBE
+        self.match = 0
+        self.next = next_index
+        self.paused = False
+        # Last index of each unanswered Append.
+        self.inflight: deque[int] = deque()
+        self.commit_sent = 0
+        self.round = 0
+        self.heard_at = now
+        # Whether anything was acknowledged since the last heartbeat; if not, something may be lost.
+        self.answered = True
+        self.snapshot: Snapshot | None = None
+        self.offset = 0
+
+    def become_probe(self, next_index: int) -> None:
+        self.state = PROBE
+        self.next = max(next_index, self.match + 1)
+        self.paused = False
+        self.inflight.clear()
+        self.snapshot = None
+
+    def become_replicate(self) -> None:
+        self.state = REPLICATE
+        self.next = self.match + 1
+        self.paused = False
+        self.inflight.clear()
+        self.snapshot = None
+
+    def become_snapshot(self, snapshot: Snapshot) -> None:
+        self.state = SNAPSHOT
+        self.snapshot = snapshot
+        self.offset = 0
+        self.paused = False
+        self.inflight.clear()
+
+    def acknowledged(self, index: int) -> bool:
+        """Everything up to ``index`` matches and is durable there. False if that was known already."""
+        self.answered = True
+        self.paused = False
+        inflight = self.inflight
+        while inflight and inflight[0] <= index:
+            inflight.popleft()
+        if index <= self.match:
+            return False
+        self.match = index
+        self.next = max(self.next, index + 1)
+        return True
+
+    def status(self, now: int) -> PeerStatus:
+        return PeerStatus(
+            self.node_id, STATE_NAMES[self.state], self.match, self.next, len(self.inflight), now - self.heard_at
+        )
