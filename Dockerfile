@@ -18,7 +18,7 @@ COPY locustfiles locustfiles
 COPY plans plans
 RUN pip install --no-deps --no-build-isolation -e . \
     && useradd --create-home --uid 10001 swarm \
-    && mkdir -p /data /app/runs \
-    && chown swarm:swarm /data /app/runs
+    && mkdir -p /data/raft /data/secret /app/runs \
+    && chown -R swarm:swarm /data /app/runs
 USER swarm
 CMD ["swarmproof", "--help"]
