@@ -22,6 +22,8 @@ import orjson
 # a reply, and within Python's recursion limit for the exact path.
 MAX_DEPTH: Final = 128
 
+# Each level takes two brackets: a text this short cannot be too deep.
+_SHALLOW_BYTES = 2 * MAX_DEPTH
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 # All digits look alike after this table, so that one substring search finds a long run of them.
 _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
@@ -40,9 +42,9 @@ def load_json(text: str | bytes) -> object:
         value: object = orjson.loads(data)
     except ValueError as error:  # JSONDecodeError and UnicodeEncodeError are ValueErrors
         raise BadJson(str(error)) from None
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+    if len(data) > _SHALLOW_BYTES and _too_deep(value, data):
         raise BadJson(_TOO_DEEP)
-    if _LONG_NUMBER in data.translate(_DIGITS_ALIKE):
+    if data.translate(_DIGITS_ALIKE).find(_LONG_NUMBER) >= 0:
         value = json.loads(data)
     return value
 
@@ -62,7 +64,7 @@ def dump_json(value: object, nulls: int = 0) -> bytes:
         return _dump_exactly(value)
     if data.count(b"null") > nulls:
         _dump_exactly(value)
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+    if len(data) > _SHALLOW_BYTES and _too_deep(value, data):
         raise BadJson(_TOO_DEEP)
     return data
 
@@ -75,6 +77,11 @@ def _dump_exactly(value: object) -> bytes:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:
         raise BadJson(str(error)) from None
+
+
+def _too_deep(value: object, data: bytes) -> bool:
+    """Whether `value`, whose text is `data`, nests deeper than MAX_DEPTH; few texts have the brackets for it."""
+    return data.count(b"[") + data.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH)
 
 
 def _deeper_than(value: object, limit: int) -> bool:
