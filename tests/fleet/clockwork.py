@@ -1,0 +1,39 @@
+"""A scenario without a server: every 5 ms each user records one operation of 2 ms, and now and then a violation."""
+
+import os
+import time
+
+import gevent
+from locust import User, constant, task
+
+from records.recorder import recorder
+from records.violations import PAYLOAD
+from swarmproof.fleet import extension
+
+if os.environ.get("CLOCKWORK_NO_SHARED_DISK"):
+    extension._is_same_directory = lambda directory, token: False
+
+
+class ClockworkUser(User):
+    wait_time = constant(0.005)
+
+    @task
+    def tick(self) -> None:
+        begin = time.monotonic_ns()
+        identity = recorder.operations.invoke(1, "append", "k", "1,")
+        gevent.sleep(0.002)
+        end = time.monotonic_ns()
+        recorder.operations.complete(identity, "ok", return_ns=end)
+        recorder.latency.record("clock tick", begin, begin, end)
+        self.environment.events.request.fire(
+            request_type="clock",
+            name="tick",
+            response_time=(end - begin) / 1e6,
+            response_length=0,
+            response=None,
+            context={},
+            exception=None,
+        )
+        if os.environ.get("CLOCKWORK_VIOLATES"):
+            recorder.violations.add(PAYLOAD, "clock tick")
+            self.environment.stats.log_error("clock", "tick", "payload mismatch")
