@@ -35,6 +35,7 @@ ACCEPTS_PER_TURN = 100  # then the connections already open get their turn
 ACCEPT_PAUSE_S = 0.1  # after running out of file descriptors: an immediate retry would spin
 DRAIN_S = 2.0  # replies under way at SIGTERM may take this long to leave
 READ = 1  # libev's event mask
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -172,7 +173,7 @@ def serve_until_stopped(
             for greenlet in draining:
                 greenlet.kill(block=False)
 
-    watchers = [gevent.signal_handler(number, on_signal, number) for number in (signal.SIGTERM, signal.SIGINT)]
+    watchers = [gevent.signal_handler(number, on_signal, number) for number in STOP_SIGNALS]
     for acceptor in acceptors:
         acceptor.start()
     where = address_text(acceptors[0].address)
@@ -227,7 +228,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 def _why(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the port is already in use; stop the other program or choose another port (0 picks a free one)"
+        return "the port is already in use; stop the other program or choose another (0 picks a free one)"
     if error.errno == errno.EACCES:
         return "this user may not use that port; choose one above 1023"
     if error.errno == errno.EADDRNOTAVAIL:
