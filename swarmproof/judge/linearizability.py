@@ -1,0 +1,170 @@
+"""Is the history linearizable? Each key by the fastest algorithm that can decide it.
+
+Keys are independent (P-compositionality: a history is linearizable iff each key's part is). All keys go through
+the lineage and the zone algorithm at once; those that they cannot decide go to the bounded general search.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from swarmproof.judge import zones
+from swarmproof.judge.history import (
+    CAS,
+    DELETE,
+    NEVER,
+    NONE,
+    STATUS_FAIL,
+    STATUS_OK,
+    Bools,
+    History,
+    Ints,
+)
+from swarmproof.judge.lineage import Finding, Lineage, trace
+from swarmproof.judge.search import (
+    DEFAULT_MEMORY_BYTES,
+    DEFAULT_TIME_S,
+    LINEARIZABLE,
+    NOT_LINEARIZABLE,
+    Step,
+    search,
+)
+from swarmproof.judge.tombstones import named_version
+
+NO_ORDER = "no order"
+
+#: Seconds for all general searches of one history together.
+TOTAL_SEARCH_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the general search may use. Seconds and bytes; per key, and seconds for all keys together."""
+
+    key_time_s: float = DEFAULT_TIME_S
+    key_memory_bytes: int = DEFAULT_MEMORY_BYTES
+    total_time_s: float = TOTAL_SEARCH_S
+
+
+@dataclass(slots=True)
+class Linearizability:
+    """The answer per key: ``findings`` (not linearizable, with the rows that show it), ``unknown`` (with the
+    reason); every other key is linearizable. ``searched`` keys needed the general search."""
+
+    lineage: Lineage
+    findings: dict[int, Finding] = field(default_factory=dict)
+    unknown: dict[int, str] = field(default_factory=dict)
+    searched: list[int] = field(default_factory=list)
+    operations: int = 0
+
+
+def check(history: History, limits: Limits | None = None) -> Linearizability:
+    """Decide every key of a history."""
+    limits = limits or Limits()
+    lineage = trace(history)
+    result = Linearizability(lineage)
+    result.operations = int((lineage.reads | (lineage.writes & (history.status != STATUS_FAIL))).sum())
+
+    suspects = dict(lineage.findings)
+    excluded = np.zeros(len(history.keys), np.bool_)
+    excluded[list(suspects)] = True
+    excluded[list(lineage.undecided)] = True
+    for finding in _zone_findings(history, lineage, excluded):
+        suspects[finding.key] = finding
+
+    to_search = set(lineage.undecided) | (lineage.guessed & set(suspects))
+    for key, finding in suspects.items():
+        if key not in to_search:
+            result.findings[key] = finding
+    _search_keys(history, lineage, sorted(to_search), limits, result)
+    return result
+
+
+def _zone_findings(history: History, lineage: Lineage, excluded: Bools) -> list[Finding]:
+    """Lay the live operations out in groups and slots, and look for conflicts."""
+    wrote = np.flatnonzero(lineage.writes & (lineage.wrote != NONE))
+    nodes = lineage.wrote[wrote]
+    fit = lineage.live[nodes] & ~excluded[history.key[wrote]]
+    wrote, written = wrote[fit], nodes[fit]
+    read = np.flatnonzero(lineage.reads)
+    read = read[~excluded[history.key[read]]]
+    seen = lineage.before[read]
+
+    rows = np.concatenate((wrote, read))
+    node = np.concatenate((written, seen))
+    if not len(rows):
+        return []
+    is_read = np.zeros(len(rows), np.int64)
+    is_read[len(wrote) :] = 1
+    group = lineage.root[node]
+    slot = 2 * lineage.depth[node] + is_read
+    initial = np.zeros(len(lineage.node_key), np.bool_)
+    initial[history.initial] = True
+    conflicts = zones.find_conflicts(
+        key=history.key[rows],
+        group=group,
+        slot=slot,
+        call=history.call[rows],
+        ret=history.ret[rows],
+        initial=initial[group],
+    )
+    return [
+        Finding(
+            conflict.key,
+            conflict.rule,
+            tuple(int(rows[place]) if place >= 0 else NONE for place in conflict.rows),
+        )
+        for conflict in conflicts
+    ]
+
+
+def _search_keys(history: History, lineage: Lineage, keys: list[int], limits: Limits, result: Linearizability) -> None:
+    if not keys:
+        return
+    rows_of_key = history.rows_of_keys()
+    deadline = time.monotonic() + limits.total_time_s
+    for key in sorted(keys, key=lambda key: len(rows_of_key[key])):
+        steps = _steps(history, rows_of_key[key])
+        result.searched.append(key)
+        time_s = min(limits.key_time_s, deadline - time.monotonic())
+        found = search(steps, time_s=time_s, memory_bytes=limits.key_memory_bytes)
+        if found.answer == NOT_LINEARIZABLE:
+            fallback = lineage.findings.get(key)
+            result.findings[key] = (
+                fallback if fallback and key not in lineage.guessed else Finding(key, NO_ORDER, found.stuck)
+            )
+        elif found.answer != LINEARIZABLE:
+            why = lineage.undecided.get(key, "several deletes could explain what was read")
+            result.unknown[key] = f"{found.reason} ({len(steps)} operations; needed because {why})"
+
+
+def _steps(history: History, rows: Ints) -> list[Step]:
+    """One key's operations for the search: without refused ones, unanswered reads and stale reads."""
+    steps: list[Step] = []
+    is_read = history.is_read
+    is_write = history.is_write
+    for row in rows.tolist():
+        status = int(history.status[row])
+        if status == STATUS_FAIL or not (is_read[row] or is_write[row]):
+            continue
+        kind, wrote, before = int(history.kind[row]), int(history.wrote[row]), int(history.before[row])
+        named = named_version(history, row)
+        value = history.values[wrote] if wrote != NONE else None
+        absent = before != NONE and history.values[before] is None
+        answered = status == STATUS_OK
+        steps.append(
+            Step(
+                row,
+                kind,
+                int(history.call[row]),
+                int(history.ret[row]) if answered else NEVER,
+                value,
+                history.values[before] if before != NONE else None,
+                named
+                if named > 0 and answered and (kind == DELETE or (absent and is_read[row] and kind != CAS))
+                else None,
+                answered,
+            )
+        )
+    return steps
