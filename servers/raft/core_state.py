@@ -194,7 +194,9 @@ class CoreState:
 
     def _reset_election_timer(self) -> None:
         self._elapsed = 0
-        self._timeout = self._rng.randint(self.config.election_ticks_min, self.config.election_ticks_max)
+        # A cluster of one node has nobody to wait for.
+        shortest = self.config.election_ticks_min if self.peers else 1
+        self._timeout = self._rng.randint(shortest, self.config.election_ticks_max if self.peers else 1)
 
     # --- shared by the subjects --------------------------------------------------------------------------------
 
