@@ -11,6 +11,7 @@ class DrivenCore:
     def __init__(
         self,
         node_id: int = 1,
+        *,
         members: int = 3,
         term: int = 0,
         vote: int = 0,

@@ -81,7 +81,7 @@ class TestCampaigning:
     def test_timeouts_are_spread_and_within_their_bounds(self, members):
         seen = set()
         for node_id in range(1, members + 1):
-            node = DrivenCore(node_id, members)
+            node = DrivenCore(node_id, members=members)
             for _ in range(40):
                 node.core._reset_election_timer()
                 seen.add(node.core._timeout)
