@@ -1,0 +1,182 @@
+"""WebSocket (RFC 6455): the client's and the server's side of one connection, bytes in and events out.
+
+    connection = WebSocketClient("ws://127.0.0.1:8080/")
+    sock.sendall(b"".join(connection.data_to_send()))       # the handshake, and after every call below
+    for event in connection.receive_data(sock.recv(65536)):
+        ...                                                 # Opened, then Text, Binary, Ping, Pong; Closed, once
+
+`error` is set when the peer broke the protocol (see `protocols.errors`); `close_now` says that the TCP
+connection should be closed once `data_to_send()` is flushed. Pings are answered by themselves.
+How it works: `protocols.websocket_connection`.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake, InvalidURI
+from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    ServerPerMessageDeflateFactory,
+)
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import Origin, Subprotocol
+from websockets.uri import parse_uri
+
+from protocols.errors import LocalProtocolError
+from protocols.websocket_connection import LOGGER, MASKED, Connection, apply_mask, plain_headers
+from protocols.websocket_events import (
+    ABNORMAL_CLOSURE,
+    MAX_MESSAGE_BYTES,
+    Binary,
+    Closed,
+    Event,
+    HttpAnswer,
+    Opened,
+    Ping,
+    Pong,
+    Respond,
+    Text,
+)
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "Binary",
+    "Closed",
+    "Event",
+    "HttpAnswer",
+    "Opened",
+    "Ping",
+    "Pong",
+    "Respond",
+    "Text",
+    "WebSocketClient",
+    "WebSocketServer",
+]
+
+# Masks are drawn from the operating system's generator (section 5.3 asks for strong entropy), many at a time:
+# one system call for each frame would cost more than the frame.
+MASK_POOL_BYTES = 1024
+
+# RFC 6455, section 5.2: the three sizes of a frame's head, before the mask.
+_pack_head = struct.Struct(">BB").pack
+_pack_head_16 = struct.Struct(">BBH").pack
+_pack_head_64 = struct.Struct(">BBQ").pack
+
+
+class WebSocketClient(Connection):
+    """The client's side; its handshake request is the first `data_to_send()`.
+
+    `uri`: ws:// or wss:// (TLS is the socket owner's). `compression`: offer permessage-deflate; off by
+    default, because a load generator measures the server and not zlib.
+
+    Raises LocalProtocolError for a uri, header or subprotocol that cannot be sent.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        subprotocols: Sequence[str] | None = None,
+        origin: str | None = None,
+        max_size: int = MAX_MESSAGE_BYTES,
+        compression: bool = False,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        try:
+            protocol = ClientProtocol(
+                parse_uri(uri),
+                origin=None if origin is None else Origin(origin),
+                extensions=[ClientPerMessageDeflateFactory()] if compression else None,
+                subprotocols=[Subprotocol(name) for name in subprotocols] if subprotocols else None,
+                max_size=max_size,
+                logger=LOGGER,
+            )
+            request = protocol.connect()
+            for name, value in (headers or {}).items():
+                request.headers[name] = value
+            protocol.send_request(request)
+        except (InvalidURI, InvalidHandshake, ValueError, TypeError) as error:
+            raise LocalProtocolError(f"no websocket handshake can be made for {uri!r}: {error}") from None
+        super().__init__(protocol, max_size, masks_received=False)
+        self._path = request.path
+        self._random_bytes = random_bytes
+        self._masks = b""
+        self._next_mask = 0
+
+    def _on_handshake(self, message: Request | Response) -> None:
+        # A refusal is an event too; its reason is the library's handshake_exc.
+        if self._protocol.handshake_exc is None:
+            self._on_open(self._path, message.headers)
+
+    def _frame(self, first: int, data: bytes) -> bytes:
+        start = self._next_mask
+        if start == len(self._masks):
+            self._masks = self._random_bytes(MASK_POOL_BYTES)
+            start = 0
+        self._next_mask = start + 4
+        mask = self._masks[start : start + 4]
+        length = len(data)
+        if length < 126:
+            head = _pack_head(first, MASKED | length)
+        elif length < 65_536:
+            head = _pack_head_16(first, MASKED | 126, length)
+        else:
+            head = _pack_head_64(first, MASKED | 127, length)
+        return head + mask + apply_mask(data, mask)
+
+
+class WebSocketServer(Connection):
+    """The server's side of one connection. It answers the handshake by itself.
+
+    `subprotocols`: those served, most wanted first; a client must then offer one of them. `origins`: those
+    allowed (None in it: no Origin header), all by default. `compression`: accept permessage-deflate.
+    `respond(path, headers)`: asked before the handshake; an HttpAnswer is sent instead of it and closes
+    the connection, None goes on. Header names are in lower case.
+    """
+
+    def __init__(
+        self,
+        max_size: int = MAX_MESSAGE_BYTES,
+        *,
+        subprotocols: Sequence[str] | None = None,
+        origins: Sequence[str | None] | None = None,
+        compression: bool = True,
+        respond: Respond | None = None,
+    ) -> None:
+        protocol = ServerProtocol(
+            origins=None if origins is None else [o if o is None else Origin(o) for o in origins],
+            extensions=[ServerPerMessageDeflateFactory()] if compression else None,
+            subprotocols=[Subprotocol(name) for name in subprotocols] if subprotocols else None,
+            max_size=max_size,
+            logger=LOGGER,
+        )
+        super().__init__(protocol, max_size, masks_received=True)
+        self._server = protocol
+        self._respond = respond
+
+    def _on_handshake(self, message: Request | Response) -> None:
+        if not isinstance(message, Request):
+            return
+        answer = self._respond(message.path, plain_headers(message.headers)) if self._respond else None
+        if answer is not None:
+            response = self._server.reject(answer.status, answer.body)
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = answer.content_type
+            self._server.send_response(response)
+            self._close(ABNORMAL_CLOSURE, f"answered with HTTP {answer.status}")
+            return
+        self._server.send_response(self._server.accept(message))
+        if self._server.handshake_exc is None:
+            self._on_open(message.path, message.headers)
+
+    def _frame(self, first: int, data: bytes) -> bytes:
+        length = len(data)
+        if length < 126:
+            return _pack_head(first, length) + data
+        if length < 65_536:
+            return _pack_head_16(first, 126, length) + data
+        return _pack_head_64(first, 127, length) + data
