@@ -8,6 +8,7 @@
 IPv6 addresses stand in brackets: tcp://[::1]:9000.
 """
 
+import re
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ from protocols.errors import LocalProtocolError
 # More nodes than any cluster here has; a longer list is a mistake in a script.
 MAX_NODES = 64
 
+# A password that somebody put here anyway must not end up in a log.
+_USER_INFO = re.compile(r"//[^/?#]*@")
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
 _EXAMPLES: Final = {
     "tcp": "tcp://127.0.0.1:9000",
@@ -61,7 +64,9 @@ def parse_host(text: str) -> Host:
     scheme = scheme.lower()
     if not separator or scheme not in _EXAMPLES:
         schemes = ", ".join(f"{name}://" for name in _EXAMPLES)
-        raise BadHost(f"host {text!r} must start with one of {schemes} (for example {_EXAMPLES['tcp']})")
+        raise BadHost(
+            f"host {_USER_INFO.sub('//***@', text)!r} must start with one of {schemes} (for example {_EXAMPLES['tcp']})"
+        )
     if any(character.isspace() or not character.isprintable() for character in rest):
         raise _bad(text, scheme, "contains a space or control character")
     authority, path = rest, ""
@@ -111,4 +116,5 @@ def _parse_address(part: str, text: str, scheme: str) -> tuple[str, int]:
 
 
 def _bad(text: str, scheme: str, problem: str) -> BadHost:
-    return BadHost(f"host {text!r} {problem}; write it like {_EXAMPLES[scheme]}")
+    shown = _USER_INFO.sub("//***@", text)
+    return BadHost(f"host {shown!r} {problem}; write it like {_EXAMPLES[scheme]}")
