@@ -1,6 +1,6 @@
 """Records on disk: how one is laid out, and how to tell a torn one from a damaged one.
 
-    0: magic "sR" | 2: kind u8 | 3: body length u32 | 7: CRC-32C of the body u32 | 11: CRC-32C of bytes 0-10 u32 | 15: body
+    0: magic "sR" | 2: kind u8 | 3: body length u32 | 7: CRC-32C of the body | 11: CRC-32C of bytes 0-10 | 15: body
 
 All numbers are big-endian. The header has a checksum of its own, so that a length can be believed before the body
 is read.

@@ -28,6 +28,7 @@ from servers.raft.recovery import (
     Recovered,
     Segment,
     WrongDirectory,
+    read_snapshot,
     recover,
     segment_name,
     snapshot_name,
@@ -64,6 +65,7 @@ class DurableLog:
         self._handle: int | None = None
         self._hard_state = HardState(0, 0)
         self._last = (0, 0)  # index, term of the last entry
+        self._snapshot_path: Path | None = None  # the newest durable one
         self._pending_hard_state: HardState | None = None
         self._pending_entries: list[Entry] = []
         self._pending_max_index = 0
@@ -150,6 +152,15 @@ class DurableLog:
         except OSError as error:
             raise self._fail(error) from error
 
+    def load_snapshot(self) -> Snapshot:
+        """The newest durable snapshot, from the disk. Raises DiskFailed, LogCorrupt, LookupError when there is none."""
+        if self._snapshot_path is None:
+            raise LookupError("there is no snapshot yet")
+        try:
+            return read_snapshot(self._files, self._snapshot_path)[1]
+        except OSError as error:
+            raise self._fail(error) from error
+
     def install_snapshot(self, snapshot: Snapshot) -> None:
         """Keep a snapshot that the leader sent, in place of the whole log. Durable when it returns."""
         self.sync()
@@ -203,6 +214,8 @@ class DurableLog:
             self._files.sync_directory(self.directory)
         self._hard_state = recovered.hard_state
         self._segments = recovered.segments
+        if recovered.snapshot is not None:
+            self._snapshot_path = self.directory / snapshot_name(recovered.snapshot.index)
         self._last = (recovered.last_index, recovered.last_term)
         if not self._segments:
             self._begin_segment()
@@ -268,6 +281,8 @@ class DurableLog:
             self._files.close(handle)
         self._files.rename(temporary, self.directory / name)
         self._files.sync_directory(self.directory)
+        if self._snapshot_path is None or self._snapshot_path.name < name:
+            self._snapshot_path = self.directory / name
         for other in self._files.list_directory(self.directory):
             if other.startswith(SNAPSHOT_PREFIX) and other < name and not other.endswith(TEMPORARY_SUFFIX):
                 self._files.remove(self.directory / other)

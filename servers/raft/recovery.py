@@ -112,6 +112,17 @@ def recover(files: Files, directory: Path) -> Recovered:
     return recovered
 
 
+def read_snapshot(files: Files, path: Path) -> tuple[Identity, Snapshot]:
+    """One snapshot file, and whose it is. Raises LogCorrupt and OSError."""
+    records, _ = scan_records(path, files.read(path), may_be_torn=False)
+    if [record.kind for record in records] != [KIND_SNAPSHOT_HEADER, KIND_SNAPSHOT_DATA]:
+        raise LogCorrupt(path, 0, "it is not a snapshot: header and data expected")
+    fields = _fields(path, records[0], (int, str, int, int, int))
+    _check_format(path, fields[0])
+    _, cluster_id, node_id, index, term = fields
+    return Identity(cluster_id, node_id), Snapshot(index, term, records[1].body)
+
+
 def segment_name(sequence: int) -> str:
     return f"{SEGMENT_PREFIX}{sequence:016d}"
 
@@ -131,14 +142,8 @@ def _read_snapshot(files: Files, directory: Path, found: list[tuple[int, str]], 
     # Only the newest counts; it got its name after it was durable, and the log behind it may be gone already.
     into.stale_files += [directory / name for _, name in found[:-1]]
     path = directory / found[-1][1]
-    records, _ = scan_records(path, files.read(path), may_be_torn=False)
-    if [record.kind for record in records] != [KIND_SNAPSHOT_HEADER, KIND_SNAPSHOT_DATA]:
-        raise LogCorrupt(path, 0, "it is not a snapshot: header and data expected")
-    fields = _fields(path, records[0], (int, str, int, int, int))
-    _check_format(path, fields[0])
-    _, cluster_id, node_id, index, term = fields
-    _belongs(path, Identity(cluster_id, node_id), into)
-    into.snapshot = Snapshot(index, term, records[1].body)
+    identity, into.snapshot = read_snapshot(files, path)
+    _belongs(path, identity, into)
 
 
 def _read_segments(files: Files, directory: Path, found: list[tuple[int, str]], into: Recovered) -> None:
