@@ -12,6 +12,8 @@ from servers.log_lines import LEVELS
 DEFAULT_HOST = "127.0.0.1"  # loopback unless somebody asks for more
 IDLE_TIMEOUT_S = 30.0  # shared limit of all our wire formats: no complete message for this long
 WRITE_TIMEOUT_S = 5.0  # a reply must have left within this time
+# What all connections together may hold for slow readers before new requests are refused as busy.
+MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
 MAX_PORT = 65535
 

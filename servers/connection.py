@@ -26,14 +26,12 @@ from typing import Any
 import gevent
 import gevent.event
 
-from servers.arguments import IDLE_TIMEOUT_S, WRITE_TIMEOUT_S
+from servers.arguments import IDLE_TIMEOUT_S, MAX_HELD_BYTES, WRITE_TIMEOUT_S
 from servers.log_lines import log
 from servers.serving import READ, address_text
 
 WRITE = 2  # libev's event mask
 RECEIVE_BYTES = 256 * 1024  # one recv takes what a pipelining client has sent in one scheduling turn
-# What all connections together may hold for slow readers before new requests are refused as busy.
-MAX_HELD_BYTES = 64 * 1024 * 1024
 # One connection's replies, while it is not read from: a received batch and what timers still bring.
 MAX_PENDING_BYTES = 8 * 1024 * 1024
 LINGER_S = 1.0  # a peer that got its last reply needs a round trip to close, not more
@@ -241,11 +239,14 @@ class Connection:
         if sent != len(data):
             self._keep(memoryview(data)[sent:])
 
-    def finish(self, reason: str) -> None:
-        """Close after what was sent has left, without a reset that would destroy it on the way."""
+    def finish(self, reason: str, detail: str = "") -> None:
+        """Close after what was sent has left, without a reset that would destroy it on the way.
+
+        `reason` is stable text (a metric label), `detail` the particulars for the log.
+        """
         if self.state != OPEN:
             return
-        self.reason = reason
+        self._end(reason, detail)
         self.state = FLUSHING
         self._read.stop()
         self.linger_when_done()
@@ -260,7 +261,7 @@ class Connection:
         if self.state == CLOSED:
             return
         if self.state == OPEN:
-            self.reason = reason
+            self._end(reason)
         self.state = CLOSED
         self.group.held_bytes -= len(self._pending)
         self._pending.clear()
@@ -273,8 +274,6 @@ class Connection:
         self.group.connections.discard(self)
         self.group.lingering.discard(self)
         self.group.closed[self.reason] += 1
-        say = log.debug if self.reason in _UNREMARKABLE else log.warning
-        say("connection_closed", peer=self.peer, reason=self.reason, messages=self.messages)
         self.ended()
 
     def read_once(self) -> None:
@@ -294,13 +293,20 @@ class Connection:
     def check_deadlines(self, now_s: float) -> None:
         """Called by the group's sweep."""
         if self._deadline_s and now_s > self._deadline_s:
-            if self.state == OPEN or self._pending:
+            if self.state == FLUSHING:  # it was to end anyway, but did not even take its last reply
                 self.reason = WRITE_TIMEOUT
             self.abort(WRITE_TIMEOUT)
         elif (
             self.state == OPEN and not self._pending and now_s - self.last_message_s > self.group.limits.idle_timeout_s
         ):
             self.idle(now_s)
+
+    def _end(self, reason: str, detail: str = "") -> None:
+        """The one line about the end of this connection, at the moment that it is decided."""
+        self.reason = reason
+        say = log.debug if reason in _UNREMARKABLE else log.warning
+        more = {"detail": detail} if detail else {}
+        say("connection_closed", peer=self.peer, reason=reason, messages=self.messages, **more)
 
     # The two watchers.
 

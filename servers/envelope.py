@@ -45,6 +45,7 @@ from protocols.envelope import (
 from protocols.errors import RemoteProtocolError
 from protocols.frames import LENGTH_BYTES, MAX_FRAME_BYTES, encode_frame, frame_too_large
 from servers.arguments import (
+    MAX_HELD_BYTES,
     add_connection_limits,
     add_metrics_port,
     count,
@@ -90,7 +91,7 @@ class EnvelopeServer:
         self.errors: Counter[str] = Counter()  # ERROR replies by text
         kind = EnvelopeConnection if not self.service_s else SlowEnvelopeConnection
         self.group = ConnectionGroup(
-            Limits(arguments.max_clients, arguments.idle_timeout, arguments.write_timeout),
+            Limits(arguments.max_clients, arguments.idle_timeout, arguments.write_timeout, arguments.max_held_bytes),
             connect=partial(kind, self),
             refusal=error_reply(0, SERVER_AT_CAPACITY, "binary"),
         )
@@ -230,8 +231,7 @@ class EnvelopeConnection(Connection):
         self.last_message_s = time.monotonic()
 
     def _malformed(self, error: RemoteProtocolError) -> None:
-        log.warning("malformed", peer=self.peer, reason=error.reason, detail=error.detail)
-        self.finish(error.reason)
+        self.finish(error.reason, error.detail)
 
 
 class SlowEnvelopeConnection(EnvelopeConnection):
@@ -307,6 +307,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default=MAX_FRAME_BYTES,
         metavar="N",
         help=f"largest frame accepted (a payload is never larger than {MAX_PAYLOAD_BYTES})",
+    )
+    limits.add_argument(
+        "--max-held-bytes",
+        type=size_bytes,
+        default=MAX_HELD_BYTES,
+        metavar="N",
+        help="replies that slow readers have not taken, in all; beyond that requests get ERROR `server busy`",
     )
     limits.add_argument(
         "--service-ms", type=milliseconds, default=0.0, metavar="MS", help="answer each request this much later"

@@ -168,6 +168,7 @@ class ServerProcess(Process):
     ) -> None:
         try:
             if kind is not None:
+                print(f"log of {self.name}:\n{self.log_tail()}")  # pytest shows it with the failure
                 return
             died = None if self.running else self.popen.returncode
             code = self.stop()
