@@ -1,8 +1,8 @@
 """The guard: nothing that it starts outlives it.
 
 Two nets, one above the other. (1) Every child is started through `launcher.py`, which asks the kernel for SIGKILL
-when its parent *thread* dies; therefore one thread, which lives as long as the guard, does all the starting. (2) A watchdog
-process holds a pipe from us and kills all registered process groups when it closes. Either net alone holds on
+when its parent *thread* dies; therefore one thread, which lives as long as the guard, does all the starting. (2) A
+watchdog process holds a pipe from us and kills all registered process groups when it closes. Either net alone holds on
 Linux; the second holds everywhere, and for grandchildren and stopped processes too.
 """
 

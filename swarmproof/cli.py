@@ -1,0 +1,221 @@
+"""The command line. Each command is a thin door: parse, call, print, exit with the right code.
+
+Mistakes of the user are one sentence on stderr and exit code 3; typer's own usage errors ("no such option") exit with 2
+and begin with "Usage:". Modules are imported inside the commands: `--help` should not wait for numpy.
+"""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swarmproof.ending import (
+    EXIT_HARNESS,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_TERMINATED,
+    Terminated,
+    install_signal_handlers,
+)
+
+app = typer.Typer(
+    name="swarmproof",
+    help="Load that judges: drive a server or a replicated store, break it on schedule, and get a verdict.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RUNS = Path("runs")
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run directories are made.")]
+Run = Annotated[
+    Path | None, typer.Option("--run", metavar="RUN_DIR", help="The run to talk to; by default the newest.")
+]
+
+
+class CodecName(StrEnum):
+    """Envelope codecs, for --codec."""
+
+    binary = "binary"
+    msgpack = "msgpack"
+
+
+def main() -> None:
+    """The console script. Never a traceback for a user's mistake."""
+    install_signal_handlers()
+    from rich.console import Console
+
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Terminated:
+        sys.exit(EXIT_TERMINATED)
+    except BrokenPipeError:
+        sys.exit(EXIT_HARNESS)  # the reader of our output went away
+    except _mistakes() as error:
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
+        sys.exit(EXIT_HARNESS)
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+    """The exceptions whose text is a sentence for the user."""
+    from records.operations import HistoryError
+    from records.run_directory import RunDirectoryError
+    from swarmproof.control import ControlError
+    from swarmproof.faults.schedule import FaultMistake
+    from swarmproof.plan_errors import PlanError
+    from swarmproof.targets.errors import TargetError
+
+    return (ControlError, FaultMistake, HistoryError, PlanError, RunDirectoryError, TargetError)
+
+
+@app.command()
+def up(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TARGET]...", help="envelope, f00d, websocket_echo, websocket_rpc, raft; default all."),
+    ] = None,
+    out: Out = RUNS,
+    quiet: Quiet = False,
+) -> None:
+    """Start targets, print a table of their addresses, and stay until Ctrl-C.
+
+    `envelope:9000` sets the port, `raft:5` the number of nodes.
+
+    Example: `swarmproof up envelope:9000 raft`
+    """
+    from swarmproof.up import up as run_up
+
+    raise typer.Exit(run_up(targets or [], out, quiet=quiet))
+
+
+@app.command()
+def status(
+    run: Run = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every second until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+) -> None:
+    """Show what the running supervisor sees: targets, pids, roles, terms, faults.
+
+    Example: `swarmproof status --watch`
+    """
+    from swarmproof.remote import show_status
+
+    show_status(run, RUNS, watch=watch, as_json=as_json)
+
+
+@app.command()
+def fault(
+    kind: Annotated[str, typer.Argument(help="kill, term or pause.")],
+    target: Annotated[
+        list[str] | None, typer.Argument(help="leader, follower, node N, majority, all, or a server's name.")
+    ] = None,
+    heal_after: Annotated[
+        str | None,
+        typer.Option("--restart", "--for", metavar="TIME", help="Heal after this long; without it, `heal` does."),
+    ] = None,
+    run: Run = None,
+) -> None:
+    """Strike a target of the running supervisor now.
+
+    Example: `swarmproof fault kill leader --restart 5s`
+    """
+    from swarmproof.remote import send_fault
+
+    raise typer.Exit(send_fault(run, RUNS, kind, " ".join(target or ["leader"]), heal_after))
+
+
+@app.command()
+def heal(
+    name: Annotated[str | None, typer.Argument(help="One process, such as n1; by default everything.")] = None,
+    run: Run = None,
+) -> None:
+    """Heal the faults of the running supervisor: restart what was killed, continue what was paused.
+
+    Example: `swarmproof heal n1`
+    """
+    from swarmproof.remote import send_heal
+
+    send_heal(run, RUNS, name)
+
+
+@app.command()
+def down(run: Run = None) -> None:
+    """Stop the running supervisor and everything that it started.
+
+    Example: `swarmproof down`
+    """
+    from swarmproof.remote import send_down
+
+    send_down(run, RUNS)
+
+
+@app.command(name="integration-test")
+def integration_test_command(
+    *,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="An envelope server; without it one is started.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Its host.")] = "127.0.0.1",
+    clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients at the same time.")] = 20,
+    frames: Annotated[int, typer.Option(min=1, max=1_000_000, help="Envelopes per client.")] = 50,
+    codec: Annotated[CodecName, typer.Option(help="How envelopes are written.")] = CodecName.binary,
+    timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds to wait for each reply.")] = 5.0,
+) -> None:
+    """Twenty good clients against any envelope server: every reply checked, PASS or FAIL per client.
+
+    Example: `swarmproof integration-test --port 9000 --clients 20 --frames 50`
+    """
+    from swarmproof.acceptance.integration_test import integration_test
+
+    passed = integration_test(
+        port, host=host, clients=clients, frames=frames, codec=codec.value, timeout_s=timeout, say=_say
+    )
+    raise typer.Exit(0 if passed else EXIT_INVALID)
+
+
+@app.command(name="election-test")
+def election_test_command(
+    ports: Annotated[
+        str | None, typer.Option(metavar="P,P,P", help="The nodes' ports; by default 9001-9003, or free ones.")
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the nodes' logs and data there.")] = None,
+) -> None:
+    """Three Raft nodes, a leader killed, a new one elected, and nothing lost: PASS or FAIL.
+
+    Example: `swarmproof election-test`
+    """
+    from swarmproof.acceptance.election_test import election_test
+
+    raise typer.Exit(0 if election_test(_write, ports=_ports(ports), directory=keep) else EXIT_INVALID)
+
+
+def _ports(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    words = text.split(",")
+    if len(words) != 3 or not all(word.strip().isdecimal() and 0 < int(word) < 65536 for word in words):
+        from swarmproof.targets.errors import TargetError
+
+        raise TargetError(f"--ports {text} must be three ports, such as 9001,9002,9003")
+    return [int(word) for word in words]
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""One fault from strike to heal, in a thread of its own, with everything that is seen of it in its record.
+
+    strike -> effect observed -> (new leader, first acknowledged write) ... heal due -> healed -> the victims are back
+
+The outage is observed while the heal time runs: a majority that was killed has no leader before it is healed.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from records.faults import FaultRecord
+from swarmproof.durations import show_s
+from swarmproof.faults.catalogue import Fault
+from swarmproof.faults.probe import Probe
+from swarmproof.faults.selection import Choice
+from swarmproof.targets.base import Member
+from swarmproof.targets.errors import TargetError
+from swarmproof.targets.raft import RaftMember, RaftTarget
+
+LOOK_AGAIN_S = 0.005
+# An outage that lasts longer is reported without a new leader; the liveness of the cluster is judged elsewhere.
+OBSERVE_AFTER_HEAL_S = 15.0
+BACK_WITHIN_S = 30.0
+
+
+class ActiveFault:
+    """A fault that has been decided: `run` carries it out and returns when all is healed and observed."""
+
+    def __init__(
+        self,
+        record: FaultRecord,
+        fault: Fault,
+        choice: Choice,
+        *,
+        heal_after_s: float | None,
+        load_start_ns: int | None,
+        probe: Probe | None,
+        write: Callable[[FaultRecord], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.record = record
+        self.choice = choice
+        self.effect_seen = threading.Event()  # or given up
+        self.done = threading.Event()
+        self._fault = fault
+        self._heal_after_s = heal_after_s
+        self._load_start_ns = load_start_ns
+        self._probe = probe
+        self._write_record = write
+        self._say = say
+        self._lock = threading.Lock()
+        self._heal_now = threading.Event()
+        self._healed = threading.Event()
+        self._abandoned = False
+
+    def run(self) -> None:
+        """Never raises: what goes wrong is in the record, and healing is tried in any case."""
+        observer: threading.Thread | None = None
+        try:
+            self._strike()
+            if self.record.took_effect and self.choice.cluster is not None:
+                observer = threading.Thread(target=self._observe_outage, args=(self.choice.cluster,), daemon=True)
+                observer.start()
+            self._wait_for_heal_time()
+        except Exception as error:  # the harness must survive a bug here and still heal
+            self.record.error = f"{type(error).__name__}: {error}"
+        finally:
+            self.effect_seen.set()
+            self._heal()
+            if observer is not None:
+                observer.join()
+            self.record.after = cluster_state(self.choice.cluster)
+            self._write()
+            self.done.set()
+
+    def heal_now(self) -> None:
+        """Heal without waiting for the time."""
+        self._heal_now.set()
+
+    def abandon(self) -> None:
+        """Continue what is paused, restart nothing: the targets are about to be stopped."""
+        self._abandoned = True
+        self._heal_now.set()
+
+    # The steps.
+
+    def _strike(self) -> None:
+        record, members = self.record, self.choice.members
+        record.chosen = ", ".join(member.name for member in members)
+        record.before = cluster_state(self.choice.cluster)
+        record.requested_ns = time.monotonic_ns()
+        if self._load_start_ns is not None:
+            record.elapsed_s = round((record.requested_ns - self._load_start_ns) / 1e9, 3)
+        self._write()  # known before it happens: a harness that dies now leaves a trace
+        for member in members:
+            self._fault.strike(member)
+        deadline = time.monotonic() + self._fault.effect_within_s
+        seen: list[str | None] = []
+        while time.monotonic() < deadline:
+            seen = [self._fault.observed(member) for member in members]
+            if all(seen):
+                break
+            time.sleep(LOOK_AGAIN_S)
+        record.observed = "; ".join(text for text in seen if text)
+        if members and all(seen):
+            record.took_effect, record.effect_ns = True, time.monotonic_ns()
+        else:
+            unseen = [member.name for member, text in zip(members, seen, strict=True) if not text]
+            record.error = f"no effect was seen on {', '.join(unseen)} within {self._fault.effect_within_s:g} s"
+        self._write()
+        what = record.observed if record.took_effect else record.error
+        self._say(f"{self._describe()}: {what}")
+        self.effect_seen.set()
+
+    def _observe_outage(self, cluster: RaftTarget) -> None:
+        """Who leads next, and when a write is acknowledged again; in seconds from the strike."""
+        record, watch = self.record, cluster.watch
+        victims = {member.node_id for member in self.choice.members if isinstance(member, RaftMember)}
+        leader_before = record.before.get("node")
+        if watch is None:
+            return
+        said = []
+        with watch.urgently():
+            if leader_before in victims:
+                found = None
+                while found is None and not self._outage_is_over():
+                    found = watch.wait_for_leader(0.1, after_ns=record.requested_ns, min_term=record.before["term"] + 1)
+                if found is not None:
+                    seconds = (found.since_ns - record.requested_ns) / 1e9
+                    name = cluster.member_of(found.node).name
+                    with self._lock:
+                        record.figures["new_leader_s"] = round(seconds, 4)
+                        record.observed += f"; {name} leads term {found.term} after {show_s(seconds)}"
+                    said.append(f"{name} leads term {found.term} after {show_s(seconds)}")
+            if self._probe is not None:
+                acknowledged_ns = self._probe.first_acknowledged_ns(
+                    float("inf"),
+                    avoid=lambda: set() if self._healed.is_set() else victims,
+                    give_up=self._outage_is_over,
+                )
+                if acknowledged_ns is not None:
+                    seconds = (acknowledged_ns - record.requested_ns) / 1e9
+                    with self._lock:
+                        record.figures["first_ack_s"] = round(seconds, 4)
+                    said.append(f"first acknowledged write after {show_s(seconds)}")
+        self._write()
+        if said:
+            self._say("; ".join(said))
+
+    def _outage_is_over(self) -> bool:
+        """Healed so long ago that what has not come by now will not be waited for."""
+        healed_ns = self.record.healed_ns
+        return self._abandoned or (
+            healed_ns is not None and time.monotonic_ns() - healed_ns > OBSERVE_AFTER_HEAL_S * 1e9
+        )
+
+    def _wait_for_heal_time(self) -> None:
+        self._heal_now.wait(self._heal_after_s)
+
+    def _heal(self) -> None:
+        problems: list[str] = []
+        threads = [
+            threading.Thread(target=self._heal_one, args=(m, problems), daemon=True) for m in self.choice.members
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with self._lock:
+            self.record.healed_ns = time.monotonic_ns()
+            if problems:
+                self.record.error = "; ".join([*([self.record.error] if self.record.error else []), *problems])
+        self._healed.set()
+        self._write()
+        names = " and ".join(member.name for member in self.choice.members)
+        self._say(
+            "; ".join(problems) if problems else f"{names} {'is' if len(self.choice.members) == 1 else 'are'} back"
+        )
+
+    def _heal_one(self, member: Member, problems: list[str]) -> None:
+        if self._abandoned:
+            member.process.resume()
+            return
+        try:
+            self._fault.heal(member)
+        except TargetError as error:
+            problems.append(f"{member.name} did not come back: {error}")
+            return
+        cluster = self.choice.cluster
+        if cluster is None or cluster.watch is None or not isinstance(member, RaftMember):
+            return
+        deadline = time.monotonic() + BACK_WITHIN_S
+        while (
+            time.monotonic() < deadline and not self._abandoned
+        ):  # it is back when it follows (or leads) again, not when its process runs
+            status = cluster.watch.status(member.node_id)
+            if status is not None and status.leader is not None:
+                return
+            time.sleep(LOOK_AGAIN_S)
+        problems.append(f"{member.name} runs, but knows no leader within {BACK_WITHIN_S:g} s")
+
+    # Words.
+
+    def _describe(self) -> str:
+        record = self.record
+        led = record.before.get("leader")
+        if led is not None and led == record.chosen:
+            return f"{record.kind} leader {led} (term {record.before['term']})"
+        return f"{record.kind} {record.chosen}"
+
+    def _write(self) -> None:
+        with self._lock:
+            self._write_record(self.record)
+
+
+def cluster_state(cluster: RaftTarget | None) -> dict[str, Any]:
+    """`{"leader": "n1", "term": 3, "node": 1}`, the leader None while there is none; empty without a cluster."""
+    if cluster is None or cluster.watch is None:
+        return {}
+    found = cluster.leader()
+    if found is None:
+        return {"leader": None, "term": cluster.watch.term(), "node": None}
+    return {"leader": cluster.member_of(found.node).name, "term": found.term, "node": found.node}

@@ -1,0 +1,176 @@
+"""The engine: carries out a schedule and live requests, one decision at a time, and heals everything in the end.
+
+A cluster fault is decided only while the cluster has a leader and every earlier victim of it is back; until then the
+engine waits, and the record says so. What was not carried out before the end of the load did not take effect.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from records.faults import FaultRecord
+from swarmproof.durations import show_s
+from swarmproof.faults.active import ActiveFault
+from swarmproof.faults.catalogue import CATALOGUE
+from swarmproof.faults.probe import Probe
+from swarmproof.faults.schedule import ScheduledFault, check_kind
+from swarmproof.faults.selection import CLUSTER_SELECTORS, Choice, NotNow, check_target, choose, normal_target
+from swarmproof.targets.base import Target
+
+LOOK_AGAIN_S = 0.02
+# A live request does not wait for ever for a leader to kill.
+LIVE_WAIT_S = 10.0
+EFFECT_WAIT_S = 15.0
+
+
+class FaultEngine:
+    """One per run. `write` stores a record (again each time it changes), `say` tells a person."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        *,
+        seed: int,
+        write: Callable[[FaultRecord], None],
+        say: Callable[[str], None],
+        probes: Mapping[str, Probe] | None = None,
+    ) -> None:
+        self._targets = targets
+        self._seed = seed
+        self._write = write
+        self._say = say
+        self._probes = probes or {}
+        self._lock = threading.Lock()
+        self._deciding = threading.Lock()
+        self._active: list[ActiveFault] = []
+        self._next_id = 1
+        self._ending = threading.Event()
+        self._load_start_ns: int | None = None
+        self._scheduler: threading.Thread | None = None
+
+    def begin(self, schedule: Sequence[ScheduledFault], load_start_ns: int) -> None:
+        """Carry out `schedule` from now on; its times count from `load_start_ns` (monotonic)."""
+        self._load_start_ns = load_start_ns
+        self._next_id = len(schedule) + 1
+        self._scheduler = threading.Thread(target=self._follow, args=(list(schedule),), name="faults", daemon=True)
+        self._scheduler.start()
+
+    def inject(self, kind: str, target: str, heal_after_s: float | None = None) -> FaultRecord:
+        """Carry out one fault now; gives its record when its effect was seen. Errors: FaultMistake, TargetError."""
+        check_kind(kind)
+        check_target(self._targets, target)
+        with self._lock:
+            number = self._next_id
+            self._next_id += 1
+        record = FaultRecord(number, kind, normal_target(target), requested_ns=time.monotonic_ns())
+        active = self._start_when_allowed(record, heal_after_s, time.monotonic() + LIVE_WAIT_S)
+        if active is None:
+            self._write(record)
+        else:
+            active.effect_seen.wait(EFFECT_WAIT_S)
+        return record
+
+    def heal(self, name: str | None = None) -> list[str]:
+        """Heal all active faults, or those of one process; waits, and gives the names of what was healed."""
+        healed = [
+            active for active in self._unfinished() if name is None or name in {m.name for m in active.choice.members}
+        ]
+        for active in healed:
+            active.heal_now()
+        for active in healed:
+            active.done.wait()
+        return [active.record.chosen for active in healed]
+
+    def end_load(self) -> None:
+        """The load is over: nothing new begins, everything is healed. Returns when that is done. Idempotent."""
+        self._ending.set()
+        if self._scheduler is not None:
+            self._scheduler.join()
+        self.heal()
+
+    def abandon(self) -> None:
+        """The targets are about to be stopped: continue what is paused, restart nothing, wait for nothing."""
+        self._ending.set()
+        for active in self._unfinished():
+            active.abandon()
+
+    def active(self) -> list[FaultRecord]:
+        """The records of faults that are not healed yet."""
+        return [active.record for active in self._unfinished()]
+
+    # The schedule.
+
+    def _follow(self, schedule: list[ScheduledFault]) -> None:
+        assert self._load_start_ns is not None
+        for scheduled in schedule:
+            due_ns = self._load_start_ns + int(scheduled.due_s * 1e9)
+            record = FaultRecord(
+                scheduled.id, scheduled.spec.kind, scheduled.spec.target, requested_ns=due_ns, elapsed_s=scheduled.due_s
+            )
+            if self._ending.wait(max((due_ns - time.monotonic_ns()) / 1e9, 0.0)):
+                record.error = f"the load ended before it was due at {show_s(scheduled.due_s)}"
+                self._write(record)
+                continue
+            if self._start_when_allowed(record, scheduled.spec.heal_after_s, float("inf")) is None:
+                self._write(record)
+                self._say(f"{record.kind} {record.target}: not carried out, {record.error}")
+
+    def _start_when_allowed(
+        self, record: FaultRecord, heal_after_s: float | None, deadline: float
+    ) -> ActiveFault | None:
+        """Choose whom to hit and strike as soon as that is allowed; None when it never was (the record says why)."""
+        rng = random.Random(f"{self._seed}/victim/{record.id}")
+        began = time.monotonic()
+        reason = ""
+        while True:
+            with self._deciding:  # a live request and the schedule must not each take half of a quorum
+                try:
+                    choice = choose(self._targets, record.target, rng)
+                    reason_now = self._not_yet(record.target, choice)
+                except NotNow as error:
+                    reason_now = str(error)
+                if not reason_now:
+                    record.why = choice.why
+                    if reason:
+                        record.why += f"; waited {show_s(time.monotonic() - began)} because {reason}"
+                    return self._start(record, choice, heal_after_s)
+            reason = reason or reason_now
+            if self._ending.is_set() or time.monotonic() > deadline:
+                record.error = f"waited {show_s(time.monotonic() - began)} in vain because {reason_now}"
+                return None
+            self._ending.wait(LOOK_AGAIN_S)
+
+    def _not_yet(self, target: str, choice: Choice) -> str:
+        """Why these must not be hit now; empty when they may."""
+        down = {member.name for active in self._unfinished() for member in active.choice.members}
+        members = choice.members
+        if target in CLUSTER_SELECTORS and choice.cluster is not None:
+            members = choice.cluster.members  # a quorum is not to be lost by two faults that each would leave one
+        waiting_for = [
+            member.name
+            for member in members
+            if member.name in down or (target in CLUSTER_SELECTORS and member.process.pid is None)
+        ]
+        return f"{', '.join(waiting_for)} was not back yet" if waiting_for else ""
+
+    def _start(self, record: FaultRecord, choice: Choice, heal_after_s: float | None) -> ActiveFault:
+        active = ActiveFault(
+            record,
+            CATALOGUE[record.kind],
+            choice,
+            heal_after_s=heal_after_s,
+            load_start_ns=self._load_start_ns,
+            probe=self._probes.get(choice.cluster.name) if choice.cluster is not None else None,
+            write=self._write,
+            say=self._say,
+        )
+        with self._lock:
+            self._active.append(active)
+        threading.Thread(target=active.run, name=f"fault-{record.id}", daemon=True).start()
+        return active
+
+    def _unfinished(self) -> list[ActiveFault]:
+        with self._lock:
+            self._active = [active for active in self._active if not active.done.is_set()]
+            return list(self._active)

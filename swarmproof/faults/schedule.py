@@ -1,0 +1,174 @@
+"""When faults strike: a plan's [[fault]] tables and `--fault "kill leader @10s restart 5s"`, as a list of due times.
+
+The seed decides everything that is random; the same seed, faults and run time give the same schedule.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from swarmproof.durations import parse_duration_s, parse_period_s, show_s
+from swarmproof.faults.catalogue import CATALOGUE, TARGET_FORMS
+from swarmproof.faults.selection import normal_target
+
+# A period of 1 ms over a day is a mistake, not a plan.
+MAX_SCHEDULED = 10_000
+EXAMPLE = '"kill leader @10s restart 5s" or "pause follower every 20s ± 2s for 3s"'
+_HEAL_WORDS = frozenset({"restart", "for", "heal", "resume"})
+
+
+class FaultMistake(ValueError):
+    """A fault that cannot be understood; the text is one sentence with the allowed words."""
+
+
+@dataclass(frozen=True)
+class FaultSpec:
+    """One line of a plan. `at_s` is the first time, `every_s` ± `jitter_s` repeats it, at most `count` times.
+
+    `heal_after_s` None: it stays until the end of the load.
+    """
+
+    kind: str
+    target: str
+    at_s: float | None = None
+    every_s: float | None = None
+    jitter_s: float = 0.0
+    count: int | None = None
+    heal_after_s: float | None = None
+
+    def describe(self) -> str:
+        """`kill leader every 20 s ± 2 s, restart after 5 s`."""
+        words = [self.kind, self.target]
+        if self.at_s is not None:
+            words.append(f"@{show_s(self.at_s)}")
+        if self.every_s is not None:
+            words.append(f"every {show_s(self.every_s)}" + (f" ± {show_s(self.jitter_s)}" if self.jitter_s else ""))
+        text = " ".join(words)
+        if self.heal_after_s is None:
+            return text
+        heal = "restart after" if CATALOGUE[self.kind].heal_word == "restart" else "for"
+        return f"{text}, {heal} {show_s(self.heal_after_s)}"
+
+
+class ScheduledFault(NamedTuple):
+    """One strike: number, seconds after the start of the load, and what."""
+
+    id: int
+    due_s: float
+    spec: FaultSpec
+
+
+def check_kind(kind: str) -> str:
+    """Errors: FaultMistake that lists the catalogue."""
+    if kind not in CATALOGUE:
+        raise FaultMistake(f"there is no fault {kind!r}; there are: {', '.join(CATALOGUE)}")
+    return kind
+
+
+def parse_fault(text: str) -> FaultSpec:
+    """`kill leader @10s every 20s ± 2s restart 5s count 3`. Errors: FaultMistake."""
+    words = text.replace("@ ", "@").split()
+    if len(words) < 2:
+        raise FaultMistake(f"{text!r} is not a fault; write it like {EXAMPLE}")
+    kind = check_kind(words[0].lower())
+    clauses = _clauses(words[1:])
+    target = " ".join(clauses.pop("target"))
+    if not target:
+        raise FaultMistake(f"{text!r} names no target; it can be {TARGET_FORMS}")
+    try:
+        period = parse_period_s(" ".join(clauses.pop("every"))) if "every" in clauses else None
+        at_s = parse_duration_s(" ".join(clauses.pop("@"))) if "@" in clauses else None
+        heal = clauses.pop("heal", None)
+        count_words = clauses.pop("count", None)
+        count = int(" ".join(count_words)) if count_words is not None else None
+        return fault_spec(
+            kind,
+            target,
+            at_s=at_s,
+            period=period,
+            count=count,
+            heal_after_s=parse_duration_s(" ".join(heal)) if heal is not None else None,
+        )
+    except FaultMistake:
+        raise
+    except ValueError as error:
+        raise FaultMistake(f"in the fault {text!r}: {error}; write it like {EXAMPLE}") from error
+
+
+def fault_spec(
+    kind: str,
+    target: str,
+    *,
+    at_s: float | None,
+    period: tuple[float, float] | None,
+    count: int | None,
+    heal_after_s: float | None,
+) -> FaultSpec:
+    """A checked FaultSpec. Errors: FaultMistake."""
+    check_kind(kind)
+    if at_s is None and period is None:
+        raise FaultMistake(f"{kind} {target} has no time; give it `at` (@10s) or `every` (every 20s ± 2s)")
+    if count is not None and count < 1:
+        raise FaultMistake(f"count = {count} of {kind} {target} must be at least 1")
+    if count is not None and period is None and count > 1:
+        raise FaultMistake(f"count = {count} of {kind} {target} needs `every` to say when it is repeated")
+    every_s, jitter_s = period if period is not None else (None, 0.0)
+    return FaultSpec(kind, normal_target(target), at_s, every_s, jitter_s, count, heal_after_s)
+
+
+def build_schedule(specs: Sequence[FaultSpec], seed: int, run_time_s: float | None) -> list[ScheduledFault]:
+    """All strikes up to `run_time_s` (None: no end, and `every` needs `count`) by time. Errors: FaultMistake."""
+    strikes: list[tuple[float, int, FaultSpec]] = []
+    for position, spec in enumerate(specs):
+        # Its own generator: adding a fault to a plan does not move the others.
+        rng = random.Random(f"{seed}/{position}/{spec.kind}/{spec.target}")
+        if run_time_s is None and spec.every_s is not None and spec.count is None:
+            raise FaultMistake(
+                f"`{spec.describe()}` never ends without a run time; give it a `count` or the run a time"
+            )
+        strikes += [(due_s, position, spec) for due_s in _due_times(spec, rng, run_time_s)]
+        if len(strikes) > MAX_SCHEDULED:
+            raise FaultMistake(f"`{spec.describe()}` would strike more than {MAX_SCHEDULED} times")
+    strikes.sort(key=lambda strike: strike[:2])
+    return [ScheduledFault(number, due_s, spec) for number, (due_s, _, spec) in enumerate(strikes, start=1)]
+
+
+def _due_times(spec: FaultSpec, rng: random.Random, run_time_s: float | None) -> list[float]:
+    if spec.every_s is None:
+        return [spec.at_s or 0.0]
+    first_s = spec.at_s if spec.at_s is not None else spec.every_s
+    times: list[float] = []
+    while spec.count is None or len(times) < spec.count:
+        # The grid does not drift: jitter moves one strike, not those after it.
+        due_s = first_s + len(times) * spec.every_s
+        due_s = max(due_s + rng.uniform(-spec.jitter_s, spec.jitter_s), 0.0)
+        if run_time_s is not None and due_s >= run_time_s:
+            break
+        times.append(round(due_s, 3))
+        if len(times) > MAX_SCHEDULED:
+            break
+    return times
+
+
+def _clauses(words: Sequence[str]) -> dict[str, list[str]]:
+    """Words after the kind, by the keyword that they follow; `@10s` is the clause `@`."""
+    clauses: dict[str, list[str]] = {"target": []}
+    current = "target"
+    for word in words:
+        lower = word.lower()
+        if word.startswith("@") or lower == "at":
+            current, rest = "@", word[1:] if word.startswith("@") else ""
+        elif lower in _HEAL_WORDS:
+            current, rest = "heal", ""
+        elif lower in ("every", "count"):
+            current, rest = lower, ""
+        elif lower == "after" and current == "heal" and not clauses["heal"]:
+            continue  # `restart after 5s` reads better
+        else:
+            clauses[current].append(word)
+            continue
+        if current in clauses:
+            raise FaultMistake(f"{word!r} stands twice in one fault; write it like {EXAMPLE}")
+        clauses[current] = [rest] if rest else []
+    return clauses

@@ -1,0 +1,206 @@
+"""Plans: what to start, how to load it, what to break, and what must hold. One TOML file, checked before any start.
+
+Every mistake becomes one sentence that names the file, the line, the key and what is allowed there.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from swarmproof.durations import parse_duration_s, parse_period_s, parse_rate_per_s
+from swarmproof.faults.schedule import FaultMistake, FaultSpec, check_kind, fault_spec
+from swarmproof.plan_errors import PlanError, sentence_for
+from swarmproof.targets.raft import NODE_COUNTS
+
+BUILT_IN_PACKAGE = "plans"
+SUFFIX = ".toml"
+
+Duration = Annotated[float, BeforeValidator(parse_duration_s)]
+Rate = Annotated[float, BeforeValidator(parse_rate_per_s)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Option = str | int | float | bool
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _TargetTable(_Table):
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+
+
+class ServerTable(_TargetTable):
+    """A reference server."""
+
+    kind: Literal["envelope", "f00d", "websocket_echo", "websocket_rpc"]
+    port: Port | None = None
+    arguments: list[str] = []
+
+
+class RaftTable(_TargetTable):
+    """A Raft cluster of reference nodes. `ports` are the nodes' client ports."""
+
+    kind: Literal["raft"]
+    nodes: Literal[1, 3, 5] = 3
+    ports: list[Port] | None = None
+    arguments: list[str] = []
+
+    @model_validator(mode="after")
+    def _one_port_per_node(self) -> "RaftTable":
+        if self.ports is not None and len(self.ports) != self.nodes:
+            raise ValueError(f"ports must hold {self.nodes} numbers, one per node, not {len(self.ports)}")
+        return self
+
+
+class CommandTable(_TargetTable):
+    """A program of the user's. `{port}` in command, ready and host stands for the port."""
+
+    kind: Literal["command"]
+    command: str | list[str]
+    ready: str = "tcp"
+    port: Port | None = None
+    host: str | None = None
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    ready_within: Duration = 30.0
+
+
+TargetTable = Annotated[ServerTable | RaftTable | CommandTable, Field(discriminator="kind")]
+
+
+class LoadTable(_Table):
+    """The load: which scenario, how many users, how long. `rate` makes it an open load."""
+
+    locustfile: str
+    users: int = Field(20, ge=1)
+    spawn_rate: float | None = Field(None, gt=0)
+    rate: Rate | None = None
+    run_time: Duration | None = None
+    workers: int = Field(0, ge=0, le=256)
+    host: str | None = None
+    options: dict[str, Option] = {}
+
+
+class FaultTable(_Table):
+    """One fault. `restart_after` for kill and term, `for` for pause: how long it lasts."""
+
+    kind: str
+    target: str
+    at: Duration | None = None
+    every: Annotated[tuple[float, float], BeforeValidator(parse_period_s)] | None = None
+    restart_after: Duration | None = None
+    for_: Duration | None = Field(None, alias="for")
+    count: int | None = Field(None, ge=1)
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return check_kind(kind)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "FaultTable":
+        if self.restart_after is not None and self.for_ is not None:
+            raise ValueError("give restart_after or for, not both")
+        self.spec()
+        return self
+
+    def spec(self) -> FaultSpec:
+        return fault_spec(
+            self.kind,
+            self.target,
+            at_s=self.at,
+            period=self.every,
+            count=self.count,
+            heal_after_s=self.restart_after if self.restart_after is not None else self.for_,
+        )
+
+
+class Plan(_Table):
+    """A whole plan."""
+
+    title: str = ""
+    seed: int = Field(1, ge=0)
+    target: list[TargetTable] = []
+    load: LoadTable
+    fault: list[FaultTable] = []
+    thresholds: dict[str, str] = {}
+    evidence: dict[str, int | float | str | bool] = {}
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Plan":
+        names = [target.name or target.kind for target in self.target]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two targets are called {name!r}; give one of them another `name`")
+        return self
+
+    def faults(self) -> list[FaultSpec]:
+        return [fault.spec() for fault in self.fault]
+
+
+_MODELS: Mapping[str, type[BaseModel]] = {
+    "": Plan,
+    "load": LoadTable,
+    "fault": FaultTable,
+    "envelope": ServerTable,
+    "f00d": ServerTable,
+    "websocket_echo": ServerTable,
+    "websocket_rpc": ServerTable,
+    "raft": RaftTable,
+    "command": CommandTable,
+}
+TARGET_KINDS = tuple(kind for kind in _MODELS if kind not in ("", "load", "fault"))
+assert set(NODE_COUNTS) == {1, 3, 5}, "RaftTable.nodes repeats them for the type checker"
+
+
+def built_in_plans() -> dict[str, str]:
+    """Name -> title of the plans that come with the program."""
+    found: dict[str, str] = {}
+    for entry in sorted(resources.files(BUILT_IN_PACKAGE).iterdir(), key=lambda item: item.name):
+        if entry.name.endswith(SUFFIX):
+            title = re.search(r'^title\s*=\s*"(.*)"', entry.read_text("utf-8"), re.MULTILINE)
+            found[entry.name.removesuffix(SUFFIX)] = title[1] if title else ""
+    return found
+
+
+def load_plan(name_or_path: str) -> tuple[str, Plan, str]:
+    """A built-in plan by name or a TOML file by path: its short name, the plan, its text. Errors: PlanError."""
+    path = Path(name_or_path)
+    built_in = built_in_plans()
+    if name_or_path in built_in and not path.is_file():
+        text = (resources.files(BUILT_IN_PACKAGE) / (name_or_path + SUFFIX)).read_text("utf-8")
+        return name_or_path, parse_plan(text, f"plan {name_or_path}"), text
+    if not path.is_file():
+        looks_like_a_path = path.suffix == SUFFIX or os.sep in name_or_path
+        what = f"there is no plan file {name_or_path}" if looks_like_a_path else f"there is no plan {name_or_path!r}"
+        raise PlanError(f"{what}; the built-in plans are: {', '.join(built_in)} (or give the path of a TOML file)")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise PlanError(f"cannot read the plan {path}: {reason}") from error
+    return path.stem, parse_plan(text, str(path)), text
+
+
+def parse_plan(text: str, where: str) -> Plan:
+    """A checked plan. Errors: PlanError with one sentence for the first mistake."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"{where} is not TOML: {str(error)[:1].lower()}{str(error)[1:]}") from error
+    return check_plan(values, text, where)
+
+
+def check_plan(values: Mapping[str, Any], text: str, where: str) -> Plan:
+    try:
+        return Plan.model_validate(values)
+    except ValidationError as error:
+        raise PlanError(sentence_for(error, _MODELS, TARGET_KINDS, text, where)) from error
+    except FaultMistake as error:  # pragma: no cover - pydantic wraps it; kept so that no traceback can escape
+        raise PlanError(f"{where}: {error}") from error

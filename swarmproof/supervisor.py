@@ -1,0 +1,153 @@
+"""The supervisor: owns targets, fault engine and control socket of one run directory, from start to cleanup.
+
+`swarmproof up` is a supervisor that stays; `swarmproof run` (run.py) drives load and judgement through one. Whatever
+ends it, `close` or its guard stops every process that it started.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from records.faults import FaultRecord, append_fault
+from records.run_directory import CONTROL_SOCKET, RunDirectory
+from swarmproof.control import ControlServer, Reply, Request
+from swarmproof.durations import parse_duration_s
+from swarmproof.faults.engine import FaultEngine
+from swarmproof.faults.probe import Probe
+from swarmproof.history import SupervisorHistory
+from swarmproof.plan import TargetTable
+from swarmproof.targets.base import Surroundings, Target, start_all, stop_all
+from swarmproof.targets.building import build_targets
+from swarmproof.targets.guard import Guard
+from swarmproof.targets.process import ChildProcess
+from swarmproof.targets.raft import RaftTarget
+
+
+class Supervisor:
+    """Use as a context manager: leaving it stops everything.
+
+    `say(text)` gets one line for a person at a time, from any thread.
+    """
+
+    def __init__(
+        self, run: RunDirectory, tables: Sequence[TargetTable], *, seed: int, say: Callable[[str], None]
+    ) -> None:
+        self.run = run
+        self.say = say
+        self.guard = Guard()
+        self.deaths: list[tuple[ChildProcess, str]] = []
+        # Set by `swarmproof down`, and by whoever wants the end; the main thread waits for it.
+        self.ended = threading.Event()
+        self.progress: dict[str, Any] = {}
+        self._records_lock = threading.Lock()
+        self._control: ControlServer | None = None
+        self._closed = False
+        try:
+            around = Surroundings(self.guard, run.nodes_dir, self._on_death)
+            self.targets: list[Target] = build_targets(tables, around)
+            self.history = SupervisorHistory(run)
+        except BaseException:
+            self.guard.close()
+            raise
+        self.engine = FaultEngine(
+            self.targets,
+            seed=seed,
+            write=self._write_fault,
+            say=self._say_fault,
+            probes={cluster.name: Probe(cluster, self.history) for cluster in self.clusters},
+        )
+
+    def __enter__(self) -> "Supervisor":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def clusters(self) -> list[RaftTarget]:
+        return [target for target in self.targets if isinstance(target, RaftTarget)]
+
+    def start(self) -> None:
+        """Start all targets, wait until each answers, then listen for commands. Errors: TargetError, ControlError."""
+        self.guard.protect(self.run.file(CONTROL_SOCKET))
+        self._control = ControlServer(self.run, self.handle)
+        start_all(self.targets, self.say)
+
+    def stop_targets(self) -> None:
+        """Continue what is paused, stop everything. Idempotent."""
+        self.engine.abandon()
+        for problem in stop_all(self.targets):
+            self.say(problem)
+
+    def close(self) -> None:
+        """Stop everything and give back every process, socket and temporary file. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._control is not None:
+                self._control.close()
+            self.stop_targets()
+            self.history.close()
+        finally:
+            self.guard.close()
+
+    # Commands over the control socket.
+
+    def handle(self, request: Request) -> Reply:
+        """Answer one command; an exception becomes its error."""
+        command = request.get("command")
+        if command == "status":
+            return self.status()
+        if command == "fault":
+            after = request.get("heal_after")
+            record = self.engine.inject(
+                str(request.get("kind", "")),
+                str(request.get("target", "leader")),
+                parse_duration_s(after) if after is not None else None,
+            )
+            return {
+                "took_effect": record.took_effect,
+                "chosen": record.chosen,
+                "observed": record.observed,
+                "why": record.why,
+                "problem": record.error,
+            }
+        if command == "heal":
+            name = request.get("name")
+            return {"healed": self.engine.heal(str(name) if name else None)}
+        if command == "down":
+            self.ended.set()
+            return {"stopping": str(self.run.path), "pid": os.getpid()}
+        raise ValueError(f"there is no command {command!r}; there are: status, fault, heal, down")
+
+    def status(self) -> Reply:
+        return {
+            "run": str(self.run.path),
+            "pid": os.getpid(),
+            "targets": [row._asdict() for target in self.targets for row in target.rows()],
+            "faults": [
+                {"id": record.id, "kind": record.kind, "chosen": record.chosen, "observed": record.observed}
+                for record in self.engine.active()
+            ],
+            "progress": self.progress,
+            "at_ns": time.monotonic_ns(),
+        }
+
+    # Called from other threads.
+
+    def _on_death(self, child: ChildProcess, sentence: str) -> None:
+        self.deaths.append((child, sentence))
+        self.say(sentence)
+
+    def _write_fault(self, record: FaultRecord) -> None:
+        with self._records_lock:
+            append_fault(self.run, record)
+
+    def _say_fault(self, text: str) -> None:
+        self.say(f"fault: {text}")
