@@ -112,7 +112,12 @@ def _place_followers(history: History, lineage: "Lineage", key: int, rows: Ints,
     followers = candidates[lineage.parent[lineage.wrote[candidates]] == initial]
     if not len(followers):
         return
-    seen = set(lineage.before[rows[lineage.before[rows] != NONE]].tolist())
+    seen: set[int] = set()
+    for node in lineage.before[rows[lineage.before[rows] != NONE]].tolist():
+        above = node
+        while above != NONE and above not in seen:
+            seen.add(above)
+            above = int(lineage.parent[above])
     versions = sorted(label)
     for row in followers.tolist():
         node = int(lineage.wrote[row])

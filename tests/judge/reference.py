@@ -62,7 +62,7 @@ def _place(rest, value, tomb, given, labels) -> bool:
     return False
 
 
-def _effects(op: Operation, value, tomb, given, known, free):
+def _effects(op, value, tomb, given, labels):
     """The states that ``op`` can lead to; none when its reply is impossible here."""
     same = (value, tomb, given)
     known, free = labels

@@ -1,0 +1,84 @@
+"""Everything that a run left behind and the judge needs, read once."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from records.faults import FaultRecord, read_faults
+from records.latency import LatencyStore
+from records.operations import read_operations
+from records.run_directory import RUN_JSON, RunDirectory
+from records.violations import Violation, read_violations
+from swarmproof.judge.history import History, read_history
+from swarmproof.judge.linearizability import Limits, Linearizability, check
+
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Protocol:
+    """Counts of violations by (kind, operation), and the first examples."""
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    examples: list[Violation] = field(default_factory=list)
+
+
+class Case:
+    """One run, or one bare history. ``start_ns`` is the moment that all texts count seconds from."""
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        faults: list[FaultRecord] | None = None,
+        latency: LatencyStore | None = None,
+        protocol: Protocol | None = None,
+        facts: dict[str, Any] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.history = history
+        self.faults = faults or []
+        self.latency = latency
+        self.protocol = protocol
+        self.facts = facts or {}
+        self.limits = limits or Limits()
+
+    @classmethod
+    def of_run(cls, run: RunDirectory, limits: Limits | None = None) -> "Case":
+        """Read a run directory; what is missing is empty. Errors: HistoryError, RunDirectoryError."""
+        facts = run.read_json(RUN_JSON)
+        counts, examples = read_violations(run)
+        return cls(
+            read_history(read_operations(run)),
+            faults=read_faults(run),
+            latency=LatencyStore.load(run),
+            protocol=Protocol(dict(counts), examples),
+            facts=facts if isinstance(facts, dict) else {},
+            limits=limits,
+        )
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """What run.json says about the load, {} when nothing."""
+        load = self.facts.get("load")
+        return load if isinstance(load, dict) else {}
+
+    @cached_property
+    def start_ns(self) -> int:
+        for facts in (self.load, self.facts):
+            start = facts.get("start_ns")
+            if isinstance(start, int) and not isinstance(start, bool):
+                return start
+        return int(self.history.call.min()) if len(self.history) else 0
+
+    @cached_property
+    def linearizability(self) -> Linearizability:
+        return check(self.history, self.limits)
+
+    def seconds(self, at_ns: int) -> float:
+        return (at_ns - self.start_ns) / NS_PER_S
+
+    def expects_history(self) -> bool:
+        """Whether this run loaded a key-value store, so that an empty history is a gap and not a matter of course."""
+        names = self.latency.operations() if self.latency else []
+        return any(name.startswith("kv ") for name in names)

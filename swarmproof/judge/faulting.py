@@ -1,0 +1,112 @@
+"""The faults check: each fault took effect, and there was something for it to break.
+
+A fault that silently did not happen, or that hit an idle system, proves nothing: then the answer is ``unknown``.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from records.faults import FaultRecord
+from swarmproof.judge.case import NS_PER_S, Case
+from swarmproof.judge.explain import moment_of
+from swarmproof.judge.verdict import NOT_APPLICABLE, UNKNOWN, VALID, Check
+
+NAME = "faults"
+
+#: Writes acknowledged this shortly before a kill are the ones that a careless server loses.
+AT_RISK_MS = 100
+#: As many of them must there be: one is what it takes for a loss to be seen.
+MIN_WRITES_AT_RISK = 1
+#: Something must have succeeded this shortly before any fault.
+LOAD_BEFORE_S = 2
+
+#: Faults that take a node of a cluster away, and with it what it had not replicated.
+_DEADLY = frozenset({"kill", "term", "rolling kill", "kill during election"})
+_CLUSTER_NODE = re.compile(r"n\d+(,\s*n\d+)*")
+
+
+def check(case: Case) -> Check:
+    planned = case.facts.get("planned_faults")
+    planned = planned if isinstance(planned, int) else len(case.faults)
+    if not case.faults and not planned:
+        return Check(NAME, NOT_APPLICABLE, "no faults were planned")
+    gaps: list[str] = []
+    details: list[dict[str, Any]] = []
+    effective = 0
+    for fault in case.faults:
+        gap, detail = _judge(case, fault)
+        effective += fault.took_effect
+        details.append(detail)
+        if gap:
+            gaps.append(f"{_title(case, fault)} {gap}")
+    if planned > len(case.faults):
+        gaps.append(f"only {len(case.faults)} of {planned} planned faults were carried out")
+    evidence: dict[str, Any] = {
+        "planned": max(planned, len(case.faults)),
+        "recorded": len(case.faults),
+        "took_effect": effective,
+        "faults": details,
+    }
+    if gaps:
+        return Check(NAME, UNKNOWN, "; ".join(gaps), evidence)
+    return Check(NAME, VALID, f"{effective} of {len(case.faults)} faults took effect", evidence)
+
+
+def is_on_cluster(fault: FaultRecord) -> bool:
+    """Whether a fault hit a node of the key-value cluster (only those have leaders, and are called n1, n2 ...)."""
+    return bool(fault.before.get("term")) or _CLUSTER_NODE.fullmatch(fault.chosen) is not None
+
+
+def _title(case: Case, fault: FaultRecord) -> str:
+    at_s = case.seconds(moment_of(fault))
+    return f"the fault at {at_s:.1f} s ({fault.kind} {fault.chosen or fault.target})"
+
+
+def _judge(case: Case, fault: FaultRecord) -> tuple[str, dict[str, Any]]:
+    """What is missing for this fault to prove anything ("" when nothing), and the figures."""
+    detail: dict[str, Any] = {
+        "id": fault.id,
+        "kind": fault.kind,
+        "chosen": fault.chosen,
+        "took_effect": fault.took_effect,
+        "observed": fault.observed,
+    }
+    if not fault.took_effect:
+        return f"did not take effect{': ' + fault.error if fault.error else ''}", detail
+    succeeded = _successes_before(case, fault.requested_ns)
+    detail["succeeded_before"] = succeeded
+    if not succeeded:
+        return f"met no load: nothing succeeded in the {LOAD_BEFORE_S} s before it", detail
+    if is_on_cluster(fault) and fault.kind in _DEADLY:
+        at_risk, read_back = _writes_at_risk(case, fault)
+        detail["writes_at_risk"], detail["writes_at_risk_read_back"] = at_risk, read_back
+        if at_risk < MIN_WRITES_AT_RISK:
+            return f"met too little load: no write was acknowledged in the {AT_RISK_MS} ms before it", detail
+        if read_back < at_risk:
+            return (
+                f"put {at_risk} writes at risk, but the keys of {at_risk - read_back} were not read afterwards",
+                detail,
+            )
+    return "", detail
+
+
+def _successes_before(case: Case, at_ns: int) -> int:
+    history = case.history
+    since = at_ns - LOAD_BEFORE_S * NS_PER_S
+    kv = int(np.count_nonzero((history.status == 0) & (history.ret >= since) & (history.ret <= at_ns)))
+    if case.latency is None:
+        return kv
+    return max(kv, case.latency.outcomes(None, since // NS_PER_S, at_ns // NS_PER_S + 1)[0])
+
+
+def _writes_at_risk(case: Case, fault: FaultRecord) -> tuple[int, int]:
+    """Writes acknowledged just before a kill, and how many of their keys were read afterwards."""
+    history = case.history
+    moment = moment_of(fault)
+    since = fault.requested_ns - AT_RISK_MS * 1_000_000
+    rows = np.flatnonzero(history.is_acknowledged_write & (history.ret >= since) & (history.ret <= moment))
+    reads = np.flatnonzero(history.is_read & (history.call > moment))
+    read_back = np.isin(history.key[rows], history.key[reads])
+    return len(rows), int(np.count_nonzero(read_back))

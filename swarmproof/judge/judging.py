@@ -1,0 +1,69 @@
+"""From a run directory, or a bare history, to a verdict."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from records.operations import Operation
+from records.run_directory import COUNTEREXAMPLE_JSON, VERDICT_JSON, RunDirectory
+from swarmproof.judge import durability, faulting, protocol, remaining, thresholds
+from swarmproof.judge.case import Case
+from swarmproof.judge.history import read_history
+from swarmproof.judge.linearizability import Limits
+from swarmproof.judge.verdict import NOT_APPLICABLE, Verdict
+
+
+def judge(run: RunDirectory | Path | str, *, limits: Limits | None = None, write: bool = True) -> Verdict:
+    """Judge a run from what it left behind; with ``write``, into its verdict.json and counterexample.json.
+
+    Errors: RunDirectoryError when there is no such directory, HistoryError when its history is damaged.
+    """
+    started = time.monotonic()
+    run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
+    verdict = verdict_of(Case.of_run(run, limits))
+    verdict.judged_in_s = time.monotonic() - started
+    if write:
+        run.write_json(VERDICT_JSON, verdict.to_json())
+        example = verdict.counterexample
+        if example is not None:
+            run.write_json(COUNTEREXAMPLE_JSON, example)
+        else:
+            run.file(COUNTEREXAMPLE_JSON).unlink(missing_ok=True)
+    return verdict
+
+
+def check_history(operations: Iterable[Operation], *, limits: Limits | None = None) -> Verdict:
+    """Judge a history alone: linearizability, duplicates, and durability when it has final reads."""
+    started = time.monotonic()
+    case = Case(read_history(operations), limits=limits)
+    verdict = verdict_of(case)
+    if not case.history.final.any():
+        verdict.checks = [check for check in verdict.checks if check.name != durability.NAME]
+    verdict.judged_in_s = time.monotonic() - started
+    return verdict
+
+
+def verdict_of(case: Case) -> Verdict:
+    """Run every check. The order is that of the report."""
+    checks = [
+        protocol.check(case),
+        durability.check(case),
+        remaining.linearizability(case),
+        remaining.duplicates(case),
+        faulting.check(case),
+        remaining.liveness(case),
+        remaining.generator(case),
+        thresholds.check(case),
+    ]
+    present = [check for check in checks if check is not None]
+    bare = case.protocol is None
+    if bare:
+        present = [check for check in present if check.verdict != NOT_APPLICABLE or check.name == "linearizability"]
+    verdict = Verdict(present, operations=len(case.history))
+    if len(case.history):
+        keys = case.history.keys
+        result = case.linearizability
+        broken = set(result.findings) | set(durability.invalid_keys(case))
+        verdict.invalid_keys = sorted(keys[key] for key in broken)
+        verdict.unknown_keys = sorted(keys[key] for key in result.unknown)
+    return verdict

@@ -1,0 +1,139 @@
+"""The smaller checks: linearizability as a check, duplicates, liveness, and the load generator's own health."""
+
+from typing import Any
+
+import numpy as np
+
+from swarmproof.judge.appends import APPLIED_TWICE
+from swarmproof.judge.case import NS_PER_S, Case
+from swarmproof.judge.explain import counterexample
+from swarmproof.judge.faulting import is_on_cluster
+from swarmproof.judge.history import APPEND, CAS
+from swarmproof.judge.lineage import CYCLE, SPLIT_BRAIN
+from swarmproof.judge.verdict import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, Check
+
+#: After the last heal a store must acknowledge writes again within this time: twenty election timeouts.
+RECOVERY_BOUND_S = 10.0
+
+#: The generator's own event loop may wake this late before its latencies are no longer the server's.
+MAX_HUB_LAG_S = 0.25
+
+_KEYS_NAMED = 3
+
+
+def linearizability(case: Case) -> Check:
+    name = "linearizability"
+    if not len(case.history):
+        if case.expects_history():
+            return Check(name, UNKNOWN, "the store was loaded but the history is empty")
+        return Check(name, NOT_APPLICABLE, "no key-value operations in this run")
+    result = case.linearizability
+    keys = len(case.history.keys)
+    evidence: dict[str, Any] = {
+        "operations": result.operations,
+        "keys": keys,
+        "keys_searched": len(result.searched),
+        "invalid_keys": len(result.findings),
+        "unknown_keys": len(result.unknown),
+    }
+    if result.findings:
+        findings = [result.findings[key] for key in sorted(result.findings)]
+        named = ", ".join(case.history.keys[finding.key] for finding in findings[:_KEYS_NAMED])
+        kinds = sorted({finding.kind for finding in findings})
+        reason = f"{len(findings)} of {keys} keys are not linearizable ({named}{', …' if len(findings) > 3 else ''})"
+        evidence["kinds"] = kinds
+        simplest = min(findings, key=lambda finding: (len(finding.rows), finding.key))
+        return Check(name, INVALID, reason, evidence, counterexample(case, simplest))
+    if result.unknown:
+        key, why = next(iter(sorted(result.unknown.items())))
+        reason = f"{len(result.unknown)} of {keys} keys could not be decided; {case.history.keys[key]}: {why}"
+        return Check(name, UNKNOWN, reason, evidence)
+    if not result.operations:
+        return Check(name, UNKNOWN, "no key-value operation was answered", evidence)
+    return Check(name, VALID, f"linearizable: {result.operations} operations on {keys} keys", evidence)
+
+
+def duplicates(case: Case) -> Check:
+    name = "duplicates"
+    history = case.history
+    writes = history.is_write
+    appends = int(np.count_nonzero(writes & (history.kind == APPEND)))
+    swaps = int(np.count_nonzero(writes & (history.kind == CAS)))
+    if not appends and not swaps:
+        return Check(name, NOT_APPLICABLE, "no append or cas in this run: nothing shows a request applied twice")
+    findings = case.linearizability.lineage.findings
+    twice = [finding for finding in findings.values() if finding.kind in (APPLIED_TWICE, CYCLE)]
+    evidence: dict[str, Any] = {
+        "appends": appends,
+        "cas": swaps,
+        "applied_twice": len(twice),
+        "branched": sum(finding.kind == SPLIT_BRAIN for finding in findings.values()),
+    }
+    if twice:
+        reason = f"a request was applied twice on {len(twice)} keys"
+        return Check(name, INVALID, reason, evidence, counterexample(case, twice[0]))
+    lineage = case.linearizability.lineage
+    seen = int(np.count_nonzero(history.is_read))
+    del lineage
+    if not seen:
+        return Check(name, UNKNOWN, "nothing was read, so nobody could see a request applied twice", evidence)
+    return Check(name, VALID, f"none of {appends} appends and {swaps} cas was applied twice", evidence)
+
+
+def liveness(case: Case) -> Check:
+    """After the last heal, writes succeed again within a bound."""
+    name = "liveness"
+    healed = [fault.healed_ns for fault in case.faults if is_on_cluster(fault) and fault.healed_ns is not None]
+    if not healed:
+        return Check(name, NOT_APPLICABLE, "no fault of the cluster was healed in this run")
+    last = max(healed)
+    history = case.history
+    tried = np.flatnonzero(history.is_write & (history.call >= last))
+    done = history.ret[tried][history.status[tried] == 0]
+    bound_ns = int(RECOVERY_BOUND_S * NS_PER_S)
+    evidence: dict[str, Any] = {
+        "last_heal_s": round(case.seconds(last), 3),
+        "writes_tried_after": len(tried),
+        "writes_acknowledged_after": len(done),
+        "bound_s": RECOVERY_BOUND_S,
+    }
+    if len(done):
+        took_s = (int(done.min()) - last) / NS_PER_S
+        evidence["first_write_after_s"] = round(took_s, 3)
+        if took_s <= RECOVERY_BOUND_S:
+            return Check(name, VALID, f"writes succeeded again {took_s:.2f} s after the last heal", evidence)
+    if not len(tried):
+        return Check(name, UNKNOWN, "no write was tried after the last heal", evidence)
+    watched_ns = int(np.where(history.ret < np.iinfo(np.int64).max, history.ret, history.call).max()) - last
+    if watched_ns < bound_ns:
+        reason = f"no write succeeded after the last heal, but the run ended {watched_ns / NS_PER_S:.1f} s after it"
+        return Check(name, UNKNOWN, reason, evidence)
+    reason = (
+        f"no write succeeded within {RECOVERY_BOUND_S:g} s of the last heal, though {len(tried)} were tried: "
+        "the store did not recover"
+    )
+    return Check(name, INVALID, reason, evidence)
+
+
+def generator(case: Case) -> Check | None:
+    """The load generator dropped nothing, was not the bottleneck itself, and lost no worker unnoticed."""
+    name = "generator"
+    load = case.load
+    if not load:
+        return None
+    lost = load.get("lost_workers")
+    lost = lost if isinstance(lost, list) else []
+    dropped = load.get("dropped", 0)
+    lag_s = load.get("hub_lag_p99_s")
+    evidence: dict[str, Any] = {"lost_workers": len(lost), "dropped": dropped, "hub_lag_p99_s": lag_s}
+    if isinstance(dropped, int) and dropped > 0:
+        return Check(
+            name, UNKNOWN, f"the generator dropped {dropped} arrivals that it could not issue in time", evidence
+        )
+    if isinstance(lag_s, int | float) and lag_s > MAX_HUB_LAG_S:
+        reason = f"the generator itself was the bottleneck: its event loop woke up to {lag_s:.2f} s late"
+        return Check(name, UNKNOWN, reason, evidence)
+    if lost:
+        reason = f"{len(lost)} workers were lost; what they had not yet written is missing from the percentiles"
+        return Check(name, UNKNOWN, reason, evidence)
+    return Check(name, VALID, "the generator kept up and no worker was lost", evidence)
