@@ -1,0 +1,602 @@
+"""The connection core: many requests in flight on one socket, every reply matched to its request.
+
+    caller greenlets --exchange()--> pending map --one send--> socket
+                     <--switch()---- pending map <--one recv-- read watcher, always on
+
+The reader is not a greenlet but a callback of gevent's event loop on the socket. It takes what one `recv`
+brings, parses all of it, and switches straight into each caller that was waiting for one of the replies.
+While it does so the connection is *corked*: what those callers send next is gathered and leaves in a single
+`send` when the last of them waits again. One caller pays one recv, one send and one switch for a round trip;
+sixteen callers share the recv and the send.
+
+Because the reader never sleeps, nothing the server says goes unheard: a duplicate, a late or an unasked reply
+is seen when it arrives, also while the connection idles, and when it closes (`close` drains for a moment).
+
+A request ends in exactly one way: a reply, a timeout, the loss of the connection, or its caller is killed.
+"""
+
+import errno
+import ssl
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+from gevent import get_hub, getcurrent
+from gevent.event import AsyncResult, Event
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
+
+from protocols.errors import RemoteProtocolError
+from protocols.frames import TRUNCATED
+from records.violations import CROSSED, DUPLICATE, LATE, MISSING
+from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
+from users.request_ids import IdSpace, request_ids
+from users.session import Session
+from users.transport import Endpoint, TlsFilter, dial, raw_socket
+
+if TYPE_CHECKING:
+    import _socket
+
+# One recv: the kernel's default receive buffer holds about twice this much; larger replies take several.
+RECV_BYTES: Final = 65_536
+# Unsent bytes above which callers wait for the kernel to take some: a stalled server must not fill our memory.
+MAX_UNSENT_BYTES: Final = 4 * 1_048_576
+# Timed-out and cancelled requests remembered per connection, to know their late replies.
+MAX_ABANDONED: Final = 1_024
+# At close: time for replies that were under way to show themselves. Most servers close at once in answer to ours.
+DRAIN_S: Final = 0.25
+
+CONNECT_TIMEOUT_S: Final = 3.0  # one attempt
+CONNECT_DEADLINE_S: Final = 5.0  # all attempts of one open()
+CONNECT_BACKOFF_S: Final = 0.05  # doubling
+CONNECT_BACKOFF_MAX_S: Final = 1.0
+CONNECT_JITTER_S: Final = 0.1  # clients that lost one server together must not come back together
+
+REPLY_TIMEOUT_S: Final = 5.0
+
+_READ: Final = 1  # libev's event masks
+_WRITE: Final = 2
+_NS_PER_S: Final = 1_000_000_000
+
+CLOSED_BY_SERVER: Final = "connection closed by server"
+RESET_BY_SERVER: Final = "connection reset by server"
+CLOSED_INSIDE_REPLY: Final = "connection closed inside a reply"
+_AFTER_MALFORMED: Final = "connection dropped: another reply on it could not be read"
+_AFTER_TIMEOUT: Final = "connection dropped after a timeout"
+
+#: Told of what broke the protocol outside a check of one reply: kind, detail, request id, bytes, and whether a
+#: request fails (or has failed) with it, so that it is not counted twice.
+OnStray = Callable[[str, str, Any, bytes, bool], None]
+
+#: Told of each attempt to connect: when it began and ended, and why it failed (None: it did not).
+OnAttempt = Callable[[int, int, ConnectFailed | None], None]
+
+
+class Call:
+    """The place of one caller in the pending map; used again for its next request."""
+
+    __slots__ = ("call_ns", "error", "greenlet", "request_id", "return_ns")
+
+    def __init__(self) -> None:
+        self.call_ns = 0  # just before the first byte
+        self.return_ns = 0  # the reply is parsed
+        self.request_id: Any = None
+        self.error: RequestFailure | None = None
+        self.greenlet: Any = None  # set while it waits
+
+
+class Connection:
+    """A connection to `endpoint` that comes back: each `open` dials anew with a fresh session.
+
+    `timeout_s` bounds the wait for each reply. Used by any number of greenlets of one thread.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        new_session: Callable[[], Session],
+        *,
+        timeout_s: float = REPLY_TIMEOUT_S,
+        on_stray: OnStray | None = None,
+        ids: IdSpace = request_ids,
+    ) -> None:
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self.is_open = False
+        self.session: Session
+        self._new_session = new_session
+        self._on_stray = on_stray
+        self._ids = ids
+        self._id_step, self._id_mask = ids.step, ids.mask
+        self._lane = -1
+        self._id = self._first_id = 0
+        self._timeout_ns = int(timeout_s * _NS_PER_S)
+        self._opening: AsyncResult | None = None
+        self._gone = Event()
+        self._gone.set()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pending: dict[Any, Call] = {}
+        self._overdue: dict[Any, int] = {}  # request id -> call_ns
+        self._cancelled: dict[Any, None] = {}
+        self._answered_call_ns = 0  # when the request that was answered last had been sent
+        self._out: list[bytes] = []
+        self._unsent = bytearray()
+        self._corked = False
+        self._timer_runs = False
+        self._refusal: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Which connection a record speaks of: the server's address and a number of this process."""
+        return f"{self.endpoint.address}#{self._lane}"
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._pending)
+
+    # -- opening ---------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        deadline_s: float = CONNECT_DEADLINE_S,
+        attempt_timeout_s: float = CONNECT_TIMEOUT_S,
+        on_attempt: OnAttempt | None = None,
+    ) -> None:
+        """Connect, trying again until `deadline_s` is over; `on_attempt` hears of each attempt.
+
+        Callers that come while another one connects wait for it and share its luck. Raises ConnectFailed.
+        """
+        if self._opening is not None:
+            self._opening.get()
+            return
+        opening = self._opening = AsyncResult()
+        # One attempt and no more when the deadline is 0: that is how a single try is asked for.
+        retrying = Retrying(
+            stop=stop_after_delay(deadline_s),
+            wait=wait_exponential(multiplier=CONNECT_BACKOFF_S, max=CONNECT_BACKOFF_MAX_S)
+            + wait_random(0, CONNECT_JITTER_S),
+            retry=retry_if_exception_type(ConnectFailed),
+            sleep=gevent.sleep,
+            reraise=True,
+        )
+
+        def attempt() -> None:
+            started_ns = monotonic_ns()
+            try:
+                self._dial(attempt_timeout_s)
+            except ConnectFailed as failure:
+                if on_attempt is not None:
+                    on_attempt(started_ns, monotonic_ns(), failure)
+                raise
+            if on_attempt is not None:
+                on_attempt(started_ns, monotonic_ns(), None)
+
+        try:
+            retrying(attempt)
+            opening.set(None)
+        except ConnectFailed as failure:
+            opening.set_exception(failure)
+            raise
+        except BaseException:
+            opening.set_exception(ConnectFailed("connecting was given up"))
+            raise
+        finally:
+            self._opening = None
+
+    def _dial(self, timeout_s: float) -> None:
+        started_ns = monotonic_ns()
+        sock, tls = dial(self.endpoint, timeout_s)
+        session = self._new_session()
+        replies: list[Any] = []
+        left_s = timeout_s - (monotonic_ns() - started_ns) / _NS_PER_S
+        try:
+            with gevent.Timeout(max(left_s, 0.001), ConnectFailed("the opening handshake timed out")):
+                _shake_hands(sock, tls, session, replies)
+            raw = raw_socket(sock)
+        finally:
+            sock.close()  # a no-op once its descriptor has moved
+        self._start(raw, tls, session)
+        if replies:
+            self._dispatch(replies)
+
+    def _start(self, raw: "_socket.socket", tls: TlsFilter | None, session: Session) -> None:
+        self._reset()
+        hub = get_hub()
+        self.session = session
+        self._receive = session.receive_data
+        # Most protocols never speak by themselves: they are not asked on every recv.
+        self._output = session.output if type(session).output is not Session.output else None
+        self._by_id = session.matches_by_id
+        self._tls = tls
+        self._lane, self._first_id = self._ids.new_lane()
+        self._id = self._first_id
+        self._sock = raw
+        self._recv = raw.recv
+        self._sock_send = raw.send
+        self._loop = hub.loop
+        self._wait = hub.switch
+        self._timer = hub.loop.timer(0)
+        self._writable: Any = None
+        self._readable = hub.loop.io(raw.fileno(), _READ)
+        self._readable.start(self._on_readable)
+        self._gone.clear()
+        self.is_open = True
+
+    def next_id(self) -> int:
+        """A request id that no other request of this process has or will have. Only while open."""
+        request_id = self._id = (self._id + self._id_step) & self._id_mask
+        return request_id
+
+    # -- requests --------------------------------------------------------------------------------------------
+
+    def exchange(self, request_id: Any, data: bytes, call: Call) -> Any:
+        """Send `data` and wait for the reply with `request_id`; only while open, `call` is the caller's own.
+
+        Sets `call.call_ns` before the first byte and `call.return_ns` when the reply is parsed (or the wait
+        is over). Raises ReplyTimeout, ConnectionLost, CheckFailed (the stream became unreadable).
+        """
+        if len(self._unsent) > MAX_UNSENT_BYTES:
+            self._wait_until_sent()
+        pending = self._pending
+        call.greenlet = getcurrent()
+        call.request_id = request_id
+        call.error = None
+        pending[request_id] = call
+        call.call_ns = monotonic_ns()
+        if not self._timer_runs:
+            self._start_timer(self._timeout_ns)
+        try:
+            if self._corked:
+                self._out.append(data)
+            else:
+                self._send(data)
+            reply = self._wait()
+        except BaseException:  # killed, or the caller's own gevent.Timeout
+            call.greenlet = None
+            call.return_ns = monotonic_ns()
+            if pending.pop(request_id, None) is not None:
+                _remember(self._cancelled, request_id, None)
+            raise
+        if call.error is not None:
+            raise call.error
+        return reply
+
+    def post(self, request_id: Any, data: bytes) -> None:
+        """Send `data` that need not be answered (a reply to it is ignored). Raises ConnectionLost."""
+        if len(self._unsent) > MAX_UNSENT_BYTES:
+            self._wait_until_sent()
+        _remember(self._cancelled, request_id, None)
+        if self._corked:
+            self._out.append(data)
+        else:
+            self._send(data)
+        if not self.is_open:
+            raise ConnectionLost(CLOSED_BY_SERVER)
+
+    def _send(self, data: bytes) -> None:
+        if self._tls is not None:
+            data = self._tls.send(data)
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._sock_send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._break(ConnectionLost(_loss(error)))
+            return
+        if sent != len(data):
+            self._unsent += memoryview(data)[sent:]
+            self._writable = self._loop.io(self._sock.fileno(), _WRITE)
+            self._writable.start(self._on_writable)
+
+    def _on_writable(self) -> None:
+        try:
+            sent = self._sock_send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._break(ConnectionLost(_loss(error)))
+            return
+        del self._unsent[:sent]
+        if not self._unsent:
+            self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        if self._writable is not None:
+            self._writable.close()
+            self._writable = None
+
+    def _wait_until_sent(self) -> None:
+        give_up_ns = monotonic_ns() + self._timeout_ns
+        while self.is_open and len(self._unsent) > MAX_UNSENT_BYTES:
+            if monotonic_ns() > give_up_ns:
+                self._break(ConnectionLost("the server stopped reading"))
+            else:
+                gevent.sleep(0.001)
+        if not self.is_open:
+            raise ConnectionLost(CLOSED_BY_SERVER)
+
+    # -- replies (in the event loop) -------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._recv(RECV_BYTES)
+            if data and self._tls is not None:
+                plain = self._tls.receive(data)
+                if not plain:
+                    return
+                data = plain
+        except BlockingIOError:
+            return
+        except ssl.SSLError:
+            self._break(ConnectionLost("TLS failed"))
+            return
+        except OSError as error:
+            self._break(ConnectionLost(_loss(error)))
+            return
+        if not data:
+            self._on_eof()
+            return
+        replies = self._receive(data)
+        if replies:
+            self._dispatch(replies)
+        if self.is_open:
+            if self.session.error is not None:
+                self._break_malformed(self.session.error)
+            elif self._output is not None:
+                chatter = self._output()
+                if chatter:
+                    self._send(chatter)
+                if self.session.finished:
+                    self._break(ConnectionLost(self.session.finished))
+
+    def _dispatch(self, replies: Any) -> None:
+        """Hand each reply to its caller, corked; all replies are matched before the first caller runs."""
+        now_ns = monotonic_ns()
+        pop = self._pending.pop
+        calls = []
+        for reply in replies:
+            request_id = reply.request_id
+            call = pop(request_id, None)
+            if call is None:
+                call = self._oldest() if request_id is None else None
+                if call is None:
+                    call = self._explain(reply)
+                    if call is None:
+                        continue
+            call.return_ns = now_ns
+            calls.append((call, call.greenlet, reply))
+        if not calls:
+            return
+        self._answered_call_ns = calls[-1][0].call_ns
+        self._corked = True
+        try:
+            for call, greenlet, reply in calls:
+                # A caller that an earlier one of this batch made stop waiting has no greenlet any more.
+                if call.greenlet is greenlet:
+                    call.greenlet = None
+                    greenlet.switch(reply)
+        finally:
+            self._corked = False
+            out = self._out
+            if out and self.is_open:
+                data = out[0] if len(out) == 1 else b"".join(out)
+                out.clear()
+                self._send(data)
+
+    def _oldest(self) -> Call | None:
+        """Take the request that waited longest out of the pending map."""
+        for request_id in self._pending:
+            return self._pending.pop(request_id)
+        return None
+
+    def _explain(self, reply: Any) -> Call | None:
+        """A reply that no request waits for: why not? The call, if it turns out to be one's after all."""
+        session = self.session
+        notice = session.notice(reply)
+        if notice is not None:
+            self._refusal = notice
+            return None
+        request_id = reply.request_id
+        if request_id in self._cancelled:
+            del self._cancelled[request_id]
+            return None
+        if request_id in self._overdue:
+            late_ms = (monotonic_ns() - self._overdue.pop(request_id)) / 1e6
+            self._report(LATE, f"{late_ms:.0f} ms after its request", request_id, reply)
+            return None
+        number = session.identify(request_id)
+        origin = None if number is None else self._ids.origin(number)
+        if origin is not None and origin.lane != self._lane:
+            self._report(CROSSED, f"its request went out on connection #{origin.lane}", request_id, reply)
+        elif origin is not None and origin.count <= self._issued():
+            self._report(DUPLICATE, "its request had been answered before", request_id, reply)
+        elif session.answers_in_order and self._pending:
+            return self._oldest()
+        else:
+            none = "no request was under way" if request_id is None else "no request of this process has this id"
+            self._report(session.unasked_kind, none, request_id, reply)
+        return None
+
+    def _issued(self) -> int:
+        origin = self._ids.origin(self._id)
+        return origin.count if origin is not None else 0
+
+    def _report(self, kind: str, detail: str, request_id: Any, reply: Any, *, request_fails: bool = False) -> None:
+        if self._on_stray is not None:
+            example = b"" if reply is None else self.session.example(reply)
+            self._on_stray(kind, detail, request_id, example, request_fails)
+
+    # -- timeouts --------------------------------------------------------------------------------------------
+
+    def _start_timer(self, delay_ns: int) -> None:
+        # One timer for all requests, armed for the oldest: no timer is started and stopped per request.
+        self._timer_runs = True
+        self._timer.close()
+        self._timer = self._loop.timer(max(delay_ns, 1_000_000) / _NS_PER_S)
+        self._timer.start(self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer_runs = False
+        now_ns = monotonic_ns()
+        while self._pending:
+            request_id, call = next(iter(self._pending.items()))
+            wait_ns = call.call_ns + self._timeout_ns - now_ns
+            if wait_ns > 0:
+                self._start_timer(wait_ns)
+                return
+            if not self._by_id:
+                # Whose reply comes next cannot be known any more.
+                self._break(ConnectionLost(_AFTER_TIMEOUT), oldest=ReplyTimeout())
+                return
+            del self._pending[request_id]
+            if len(self._overdue) >= MAX_ABANDONED:
+                self._missing(next(iter(self._overdue)))
+            self._overdue[request_id] = call.call_ns
+            self._fail(call, request_id, ReplyTimeout())
+            if not self.is_open:
+                return
+
+    def _missing(self, request_id: Any) -> None:
+        """Forget an overdue request. A later request was answered on this connection: the server skipped it."""
+        call_ns = self._overdue.pop(request_id)
+        if self.session.answers_always and call_ns < self._answered_call_ns:
+            self._report(MISSING, "a later request on its connection was answered", request_id, None, request_fails=True)
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def _on_eof(self) -> None:
+        self.session.receive_eof()
+        error = self.session.error
+        if error is not None and error.reason != TRUNCATED:
+            self._break_malformed(error)
+        else:
+            ended = self.session.finished or CLOSED_BY_SERVER
+            self._break(ConnectionLost(CLOSED_INSIDE_REPLY if error is not None else ended))
+
+    def _break_malformed(self, error: RemoteProtocolError) -> None:
+        kind = self.session.malformed_kind
+        self._report(kind, str(error), None, None, request_fails=bool(self._pending))
+        text = kind if error.reason == kind else f"{kind}: {error.reason}"
+        self._break(ConnectionLost(_AFTER_MALFORMED), oldest=CheckFailed(text))
+
+    def _break(self, failure: RequestFailure, oldest: RequestFailure | None = None) -> None:
+        """The connection is over. `oldest` is the failure of the request that waited longest, if it differs."""
+        if not self.is_open:
+            return
+        if self._refusal is not None:
+            failure, oldest = ServerRefused(self._refusal), None
+        pending, self._pending = self._pending, {}
+        self._dispose()
+        if pending:
+            failed = [(call, request_id, failure) for request_id, call in pending.items()]
+            if oldest is not None:
+                failed[0] = (failed[0][0], failed[0][1], oldest)
+            # The breaker may be a caller itself: the others are woken by the loop.
+            self._loop.run_callback(self._fail_all, failed)
+
+    def _fail_all(self, failed: list[tuple[Call, Any, RequestFailure]]) -> None:
+        for call, request_id, failure in failed:
+            self._fail(call, request_id, failure)
+
+    @staticmethod
+    def _fail(call: Call, request_id: Any, failure: RequestFailure) -> None:
+        greenlet = call.greenlet
+        # Killed meanwhile, and perhaps at its next request already.
+        if greenlet is not None and call.request_id == request_id:
+            call.greenlet = None
+            call.error = failure
+            call.return_ns = monotonic_ns()
+            greenlet.switch(None)
+
+    def _dispose(self) -> None:
+        self.is_open = False
+        self._readable.close()
+        self._timer.close()
+        self._stop_writing()
+        self._unsent.clear()
+        self._out.clear()
+        self._sock.close()
+        self._gone.set()
+
+    def drop(self) -> None:
+        """Close now, without listening on: for a connection whose state is unknown."""
+        self._break(ConnectionLost("connection dropped"))
+
+    def close(self, drain_s: float = DRAIN_S) -> None:
+        """Say goodbye, listen on for at most `drain_s`, close. Requests still under way count as cancelled."""
+        if not self.is_open:
+            return
+        try:
+            self._say_goodbye()
+            if drain_s > 0 and self.is_open:
+                self._gone.wait(drain_s)
+        finally:
+            self._forget()
+
+    def close_later(self, drain_s: float = DRAIN_S) -> None:
+        """The same without waiting: the connection listens on by itself. It is not opened again."""
+        if self.is_open:
+            self._say_goodbye()
+        if self.is_open:
+            self._timer.close()
+            self._timer = self._loop.timer(drain_s)
+            self._timer.start(self._forget)
+
+    def _say_goodbye(self) -> None:
+        for request_id in self._pending:
+            _remember(self._cancelled, request_id, None)
+        farewell = self.session.closing()
+        if farewell:
+            self._send(farewell)
+        if self.is_open and not self._unsent and self._tls is None:
+            _half_close(self._sock)
+
+    def _forget(self) -> None:
+        for request_id in list(self._overdue):
+            self._missing(request_id)
+        self._break(ConnectionLost("connection closed by the user"))
+
+
+def _shake_hands(sock: Any, tls: TlsFilter | None, session: Session, replies: list[Any]) -> None:
+    """The protocol's own opening, on a blocking socket. Raises ConnectFailed."""
+    try:
+        opening = session.opening()
+        if opening:
+            sock.sendall(tls.send(opening) if tls is not None else opening)
+        while not session.ready:
+            data = sock.recv(RECV_BYTES)
+            if not data:
+                session.receive_eof()
+                reason = session.error.reason if session.error is not None else CLOSED_BY_SERVER
+                raise ConnectFailed(f"opening handshake failed: {reason}")
+            replies += session.receive_data(tls.receive(data) if tls is not None else data)
+            if session.error is not None:
+                raise ConnectFailed(f"opening handshake failed: {session.error.reason}")
+    except OSError as error:
+        raise ConnectFailed(f"opening handshake failed: {_loss(error)}") from None
+
+
+def _half_close(sock: "_socket.socket") -> None:
+    try:
+        sock.shutdown(1)  # SHUT_WR: the server sees the end and closes, after what it still had to say
+    except OSError:
+        pass  # it was faster
+
+
+def _remember(memory: dict[Any, Any], request_id: Any, value: Any) -> None:
+    if len(memory) >= MAX_ABANDONED:
+        del memory[next(iter(memory))]
+    memory[request_id] = value
+
+
+def _loss(error: OSError) -> str:
+    if error.errno in (errno.ECONNRESET, errno.EPIPE):
+        return RESET_BY_SERVER
+    if error.errno == errno.ETIMEDOUT:
+        return "connection timed out"
+    return f"connection failed: {error.strerror or 'closed'}"

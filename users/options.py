@@ -1,0 +1,152 @@
+"""The command-line options of the scenarios, which Locust also shows as fields of its web form.
+
+A user module *offers* the options that it reads; a locustfile therefore has exactly those of its users. They are
+registered when Locust builds its parser, and reach workers from the master. None of them defaults to None: the
+web form converts what was typed to the type of the default.
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final
+
+from locust import events
+
+from users.connection import CONNECT_DEADLINE_S, REPLY_TIMEOUT_S
+
+# Above this the pending map, not the wire, is what is measured; a server's own limits are far below.
+MAX_DEPTH: Final = 10_000
+
+
+class OptionMistake(Exception):
+    """A value that an option cannot have, in one sentence."""
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
+        return value
+
+    return whole_number
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{value:g} is not between 0 and 3600 seconds")
+    return value
+
+
+OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "payload_bytes": {
+        "type": _whole(0, 1_048_554),
+        "default": 64,
+        "help": "size of each random payload in bytes",
+    },
+    "depth": {
+        "type": _whole(1, MAX_DEPTH),
+        "default": 1,
+        "help": "requests in flight on each connection; users (-u) stay connections",
+    },
+    "timeout": {
+        "type": _seconds,
+        "default": REPLY_TIMEOUT_S,
+        "help": "seconds to wait for a reply before the request counts as failed",
+    },
+    "connect_deadline": {
+        "type": _seconds,
+        "default": CONNECT_DEADLINE_S,
+        "help": "seconds to keep trying to connect before a request fails for want of a connection",
+    },
+    "codec": {
+        "choices": ["binary", "msgpack"],
+        "default": "binary",
+        "help": "envelope codec on the wire",
+    },
+    "ack": {
+        "choices": ["raw", "framed"],
+        "default": "raw",
+        "help": "F00D acknowledgement: the original's bare ACK, or a framed one that names its packet",
+    },
+    "f00d_connections": {
+        "choices": ["attempt", "reuse"],
+        "default": "attempt",
+        "help": "F00D connections: a new one for each attempt as the original device client, or one kept open",
+    },
+    "attempts": {
+        "type": _whole(1, 100),
+        "default": 2,
+        "help": "F00D attempts for each packet before it counts as failed",
+    },
+    "message": {
+        "choices": ["text", "binary", "both"],
+        "default": "both",
+        "help": "kind of WebSocket messages to echo",
+    },
+    "dialect": {
+        "choices": ["call", "jsonrpc"],
+        "default": "call",
+        "help": "RPC dialect: {id, method, params, method_type}, or strict JSON-RPC 2.0",
+    },
+    "keys": {
+        "type": _whole(1, 1_000_000),
+        "default": 40,
+        "help": "keys of the key-value store that all users share (half of them for appends)",
+    },
+    "stale_reads": {
+        "type": _whole(0, 100),
+        "default": 0,
+        "help": "percentage of reads that may be stale: answered by one node alone, never judged for linearizability",
+    },
+}
+
+_offered: dict[str, dict[str, Any]] = {}
+
+
+def offer(*names: str) -> None:
+    """Make these options (of OPTIONS) part of the command line and the web form."""
+    for name in names:
+        _offered[name] = OPTIONS[name]
+
+
+def offer_host(name: str, default: str, what: str) -> None:
+    """Offer `--NAME-host`, for scenarios with more than one target."""
+    _offered[f"{name}_host"] = {"default": default, "help": f"address of the {what} (this scenario ignores --host)"}
+
+
+def value(parsed_options: Any, name: str) -> Any:
+    """The value of an option; its default where Locust runs as a library and has parsed nothing.
+
+    Raises OptionMistake: a number typed into the web form has not been through the parser's checks.
+    """
+    default = OPTIONS[name]["default"]
+    given = getattr(parsed_options, name, default)
+    check = OPTIONS[name].get("type")
+    try:
+        checked = given if check is None else check(str(given))
+    except argparse.ArgumentTypeError as error:
+        raise OptionMistake(f"--{name.replace('_', '-')}: {error}") from None
+    choices = OPTIONS[name].get("choices")
+    if choices is not None and checked not in choices:
+        raise OptionMistake(f"--{name.replace('_', '-')}: {checked!r} is not one of {', '.join(choices)}")
+    return checked
+
+
+@events.init_command_line_parser.add_listener
+def _register(parser: Any, **_: Any) -> None:
+    group = parser.add_argument_group("Scenario options", "of the protocols that this locustfile speaks")
+    for name, settings in _offered.items():
+        kind = {} if settings.get("type") is None else {"metavar": "N" if isinstance(settings["default"], int) else "S"}
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            env_var=f"SWARMPROOF_{name.upper()}",
+            **kind,
+            **(settings | {"help": settings["help"] + " (default: %(default)s)"}),
+        )

@@ -1,0 +1,73 @@
+"""When a request was *meant* to be sent: the time that response times are counted from.
+
+In closed load a user means to send its next request as soon as the previous reply is there and its think time
+is over. Whatever passes after that is the generator's fault and is counted: a user that waits for its turn in a
+busy generator waits, as a real one would (shared with wrk2: no coordinated omission inside the generator).
+
+    intended = previous return + think time
+
+Think time is what Locust sleeps between tasks (`wait_time`, `self.wait()`). A pause that a task makes itself
+(`gevent.sleep` between two calls) is seen as such by its length and is think time too.
+"""
+
+from time import monotonic_ns
+from typing import Any, Final
+
+from locust.user.task import TaskSet
+
+# A gap between two calls that no turn of a healthy event loop explains: the task itself paused.
+OWN_PAUSE_NS: Final = 50_000_000
+
+
+class Pace:
+    """One caller's clock. `ready_ns`: when it meant to go on. `resumed_ns`: when it really did."""
+
+    __slots__ = ("has_yielded", "ready_ns", "resumed_ns")
+
+    def __init__(self) -> None:
+        self.ready_ns = 0
+        self.resumed_ns = 0
+        self.has_yielded = False
+
+    def intended(self) -> int:
+        """When the request that is about to be sent was meant to be."""
+        now_ns = monotonic_ns()
+        if now_ns - self.resumed_ns > OWN_PAUSE_NS:
+            return now_ns
+        return self.ready_ns
+
+    def returned(self, return_ns: int) -> None:
+        """A request has ended. Waiting for it gave all other greenlets their turn."""
+        self.ready_ns = self.resumed_ns = return_ns
+        self.has_yielded = True
+
+    def slept(self, seconds: float) -> None:
+        """Locust has made this caller wait for `seconds`, and perhaps longer."""
+        self.ready_ns += int(seconds * 1_000_000_000)
+        self.resumed_ns = monotonic_ns()
+
+
+def _measure_think_time() -> None:
+    # Every wait of Locust, whatever decides its length (User.wait_time, a TaskSet's own, self.wait() in a task),
+    # ends in this one method; there is no event for it.
+    locust_sleep = TaskSet._sleep
+    if getattr(locust_sleep, "measures_think_time", False):
+        return
+
+    def _sleep(self: Any, seconds: float) -> None:
+        pace: Pace | None = getattr(self.user, "pace", None)
+        if pace is None:
+            locust_sleep(self, seconds)
+        elif seconds <= 0 and pace.has_yielded:
+            # "No think time" is a turn for the others, which the last request has given them; a second one
+            # would cost a tenth of a round trip and take this caller's request out of the common send.
+            pace.has_yielded = False
+        else:
+            locust_sleep(self, seconds)
+            pace.slept(seconds)
+
+    _sleep.measures_think_time = True  # type: ignore[attr-defined]
+    TaskSet._sleep = _sleep
+
+
+_measure_think_time()

@@ -1,0 +1,177 @@
+"""The base of all users: a host, a client, and as many lanes as requests may be in flight.
+
+A *lane* is one greenlet that runs the user's tasks. With `--depth 16` a user has sixteen lanes on its one
+connection, so `-u 20` still means twenty connections. Each lane is a shallow copy of the user after `on_start`:
+what tasks keep on `self` is the lane's own, what `on_start` made is shared. To Locust they are one user: they
+start, pause and stop with it.
+"""
+
+import copy
+import logging
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any, ClassVar
+
+import gevent
+from gevent import GreenletExit
+from locust import User, events
+from locust.exception import StopTest, StopUser
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING, DefaultTaskSet
+from locust.user.wait_time import constant
+
+from protocols.errors import LocalProtocolError
+from protocols.host import Host, parse_host
+from users import options
+from users.client import Client
+from users.failures import ConnectFailed
+from users.options import OptionMistake
+from users.recording import Recording
+from users.transport import Endpoint
+
+logger = logging.getLogger(__name__)
+
+# A user whose settings are wrong says so in the failure table this often, instead of spinning.
+_MISTAKE_PAUSE_S = 1.0
+
+
+class ProtocolUser(User):  # type: ignore[misc]  # Locust ships no types for it
+    """Abstract. Subclasses set `client_class` and `schemes`, and `host` to where the reference server listens."""
+
+    abstract = True
+    wait_time = constant(0)
+
+    client_class: ClassVar[type[Client]]
+    #: Host schemes that this protocol is reached by.
+    schemes: ClassVar[tuple[str, ...]] = ("tcp",)
+    #: Scenarios with several targets name the option that holds this user's host; it then goes before --host.
+    host_option: ClassVar[str] = ""
+    #: False for protocols that cannot have more than one request in flight.
+    has_lanes: ClassVar[bool] = True
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.client: Any = None
+        self.mistake = ""
+        self.depth = 1
+        self._lanes: list[ProtocolUser] = []
+        try:
+            self.depth = options.value(environment.parsed_options, "depth") if self.has_lanes else 1
+            self.client = self._make_client(self.target(environment, self.host))
+        except (LocalProtocolError, OptionMistake) as mistake:
+            self.mistake = str(mistake)
+
+    @classmethod
+    def target(cls, environment: Any, host: str | None = None) -> Host:
+        """The address that this class will load. Raises LocalProtocolError with one sentence for the user."""
+        if cls.host_option:
+            host = getattr(environment.parsed_options, cls.host_option, "") or host
+        else:
+            host = host or environment.host or cls.host
+        target = parse_host(host or "")
+        if target.scheme not in cls.schemes:
+            wanted = " or ".join(f"{scheme}://" for scheme in cls.schemes)
+            raise LocalProtocolError(f"{cls.__name__} needs a host that starts with {wanted}, not {host!r}")
+        return target
+
+    def _make_client(self, target: Host) -> Client:
+        return self.client_class(self, endpoint_of(target))
+
+    @property
+    def pace(self) -> Any:
+        """The clock of this lane's requests; Locust's waits are noted there."""
+        return self.client.pace if self.client is not None else None
+
+    # -- Locust's life of a user -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """What Locust runs; wraps the scenario's own on_start and on_stop, which stay free for its author."""
+        if self.mistake:
+            self._tell_mistake()
+            return
+        on_start, on_stop = self.on_start, self.on_stop
+
+        def start_and_fan_out() -> None:
+            on_start()
+            self._fan_out()
+
+        def fan_in_and_stop() -> None:
+            self._fan_in()
+            on_stop()
+
+        self.on_start: Callable[[], None] = start_and_fan_out
+        self.on_stop: Callable[[], None] = fan_in_and_stop
+        try:
+            super().run()
+        finally:
+            self._kill_lanes()
+            self.client.close()
+
+    def _tell_mistake(self) -> None:
+        recording = Recording(self.environment, self.client_class.request_type, "", self.context)
+        failure = ConnectFailed(self.mistake)
+        self._state = LOCUST_STATE_WAITING  # it may be stopped at any time
+        try:
+            while True:
+                now_ns = monotonic_ns()
+                recording.failed("connect", now_ns, now_ns, now_ns, failure)
+                gevent.sleep(_MISTAKE_PAUSE_S)
+        except GreenletExit:
+            pass
+
+    # -- lanes -------------------------------------------------------------------------------------------------
+
+    def _fan_out(self) -> None:
+        for _ in range(self.depth - 1):
+            lane = copy.copy(self)
+            for name in ("on_start", "on_stop", "_lanes"):
+                lane.__dict__.pop(name, None)
+            lane.client = self.client.for_lane(lane)
+            lane._greenlet = gevent.spawn(lane._run_lane)
+            self._lanes.append(lane)
+
+    def _run_lane(self) -> None:
+        self._state = LOCUST_STATE_RUNNING
+        self._taskset_instance = DefaultTaskSet(self)
+        try:
+            self._taskset_instance.run()
+        except (GreenletExit, StopUser, StopTest):
+            pass
+
+    def _fan_in(self) -> None:
+        """The user stops. With a stop timeout its lanes finish their tasks as it did; Locust kills it if they do not."""
+        if self.environment.stop_timeout and self._state == LOCUST_STATE_STOPPING:
+            for lane in self._lanes:
+                if lane._state == LOCUST_STATE_WAITING:
+                    lane._greenlet.kill(block=False)
+                else:
+                    lane._state = LOCUST_STATE_STOPPING
+            gevent.joinall([lane._greenlet for lane in self._lanes])
+        self._kill_lanes()
+
+    def _kill_lanes(self) -> None:
+        gevent.killall([lane._greenlet for lane in self._lanes])
+        self._lanes = []
+
+
+def endpoint_of(target: Host) -> Endpoint:
+    """The first address of a host as an endpoint."""
+    host, port = target.addresses[0]
+    return Endpoint(host, port, tls=target.scheme == "wss", path=target.path)
+
+
+@events.init.add_listener
+def refuse_wrong_hosts(environment: Any, **_: Any) -> None:
+    """Headless, a host that cannot work ends the run before it starts: one sentence, exit code 1.
+
+    A worker learns its host from the master, and the web form can still change it: there the users say so.
+    """
+    parsed = environment.parsed_options
+    if parsed is None or not getattr(parsed, "headless", False) or getattr(parsed, "worker", False):
+        return
+    for user_class in environment.user_classes:
+        if not issubclass(user_class, ProtocolUser):
+            continue
+        try:
+            user_class.target(environment)
+        except LocalProtocolError as mistake:
+            raise SystemExit(f"locust: error: {mistake}") from None

@@ -1,0 +1,131 @@
+"""Everything that is written down about a request, in one place.
+
+Each ended request goes to Locust (its `request` event: the tables, the web UI, the exit code) and to our own
+recorder (three timestamps with full resolution; the outcome). What broke the protocol also goes to the
+violation log, with ids and bytes that have no place in Locust's tables.
+
+| how it ended                         | Locust                    | latency recorder | violations |
+|---|---|---|---|
+| as it should                         | success                   | OK               |            |
+| a check failed                       | failure, by kind          | FAILED           | yes        |
+| refused, lost, timed out             | failure, by reason        | FAILED / UNKNOWN |            |
+| its user was stopped meanwhile       | nothing                   | CANCELLED        |            |
+| a reply that no request waited for   | an error, no request      |                  | yes        |
+"""
+
+import time
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any, Final
+
+from records import violations
+from records.latency import CANCELLED, FAILED, OK, UNKNOWN
+from records.recorder import recorder
+from users.failures import RequestFailure
+
+_NS_PER_MS: Final = 1e6
+_NS_PER_S: Final = 1e9
+# Locust's start_time is seconds since the epoch; ours are monotonic. One offset for the process: the table of
+# slow requests needs no better.
+_EPOCH_OFFSET_S: Final = time.time() - monotonic_ns() / _NS_PER_S
+
+UNASKED: Final = "unasked reply"
+
+
+class Recording:
+    """The pen of one client: `request_type` and `url` are the same for all that it records."""
+
+    def __init__(self, environment: Any, request_type: str, url: str, context: Callable[[], dict[str, Any]]) -> None:
+        self.request_type = request_type
+        self._environment = environment
+        self._url = url
+        self._context = context
+        self._fire = environment.events.request.fire
+        self._record = recorder.latency.record
+        self._operations: dict[str, str] = {}
+
+    def operation(self, name: str) -> str:
+        """What the histograms call it: "envelope echo"."""
+        operation = self._operations.get(name)
+        if operation is None:
+            operation = self._operations[name] = f"{self.request_type} {name}"
+        return operation
+
+    def succeeded(
+        self, name: str, intended_ns: int, call_ns: int, return_ns: int, length: int = 0, response: Any = None
+    ) -> None:
+        """A request that was answered as it should be."""
+        self._record(self._operations.get(name) or self.operation(name), intended_ns, call_ns, return_ns, OK)
+        self._fire(
+            request_type=self.request_type,
+            name=name,
+            response_time=(return_ns - intended_ns) / _NS_PER_MS,
+            response_length=length,
+            response=response,
+            context=self._context(),
+            exception=None,
+            start_time=_EPOCH_OFFSET_S + call_ns / _NS_PER_S,
+            url=self._url,
+        )
+
+    def failed(
+        self,
+        name: str,
+        intended_ns: int,
+        call_ns: int,
+        return_ns: int,
+        failure: RequestFailure,
+        *,
+        unknown: bool = False,
+    ) -> None:
+        """A request that was not; `unknown` when the server may have acted on it all the same."""
+        call_ns = call_ns or intended_ns
+        outcome = UNKNOWN if unknown else FAILED
+        self._record(self.operation(name), intended_ns, call_ns, return_ns, outcome)
+        self._fire(
+            request_type=self.request_type,
+            name=name,
+            response_time=(return_ns - intended_ns) / _NS_PER_MS,
+            response_length=0,
+            response=None,
+            context=self._context(),
+            exception=failure,
+            start_time=_EPOCH_OFFSET_S + call_ns / _NS_PER_S,
+            url=self._url,
+        )
+
+    def cancelled(self, name: str, intended_ns: int) -> None:
+        """A request whose user was stopped before it ended."""
+        self._record(self.operation(name), intended_ns, intended_ns, monotonic_ns(), CANCELLED)
+
+    def violation(
+        self,
+        kind: str,
+        name: str,
+        detail: str,
+        request_id: Any,
+        connection: str,
+        expected: bytes = b"",
+        got: bytes = b"",
+    ) -> None:
+        """The particulars of a reply that broke the protocol."""
+        if request_id is not None and not isinstance(request_id, (int, str)):
+            request_id = repr(request_id)
+        recorder.violations.add(
+            kind,
+            self.operation(name),
+            detail,
+            request_id=request_id,
+            connection=connection,
+            expected=expected,
+            got=got,
+        )
+
+    def stray(self, kind: str, detail: str, request_id: Any, connection: str, got: bytes, request_fails: bool) -> None:
+        """Something that belongs to no request of its own: an error in Locust's table, so that its exit code tells.
+
+        A late reply is told in the records only: it is no fault of the server's.
+        """
+        self.violation(kind, UNASKED, detail, request_id, connection, got=got)
+        if not request_fails and kind not in violations.INFORMATIONAL:
+            self._environment.stats.log_error(self.request_type, UNASKED, kind)
