@@ -36,6 +36,7 @@ from protocols.kv import (
     Leader,
 )
 from protocols.raft_messages import MessageEncoder, PeerMessage
+from servers.connection import OPEN
 from servers.log_lines import log
 from servers.raft.client_port import ClientConnection
 from servers.raft.core import Core
@@ -49,6 +50,8 @@ from servers.raft.types import Busy, CoreConfig, Entry, HardState, NotLeader, Re
 MAX_TICKS_AT_ONCE: Final = 5
 # A write that is not committed, or a read that is not confirmed, after this time is answered UNKNOWN.
 REQUEST_TIMEOUT_S: Final = 5.0
+# A read that meets an election waits for its end instead of sending the client round the cluster.
+READ_PATIENCE_S: Final = 1.0
 # Entries kept in the log behind a snapshot, so that a follower that is a little behind needs no snapshot.
 MAX_SNAPSHOT_MARGIN: Final = 5000
 # Leadership is handed over within this at SIGTERM, or not.
@@ -83,6 +86,7 @@ class _Read(NamedTuple):
     client: ClientConnection
     request_id: int
     key: str
+    patience_ends_s: float
 
 
 class RaftNode:
@@ -212,7 +216,8 @@ class RaftNode:
             if request.stale:
                 client.reply(request_id, self.machine.read(request.key))
             else:
-                self._new_reads.append(_Read(client, request_id, request.key))
+                patience_ends_s = time.monotonic() + READ_PATIENCE_S
+                self._new_reads.append(_Read(client, request_id, request.key, patience_ends_s))
                 self.wake()
         elif op == STATUS:
             client.reply(request_id, KvReply(OK, status=self.status()))
@@ -257,7 +262,7 @@ class RaftNode:
             self.core.tick()
         if self._proposals or self._asked_reads:
             self._expire(now_s)
-        if self.core.has_ready() or self._clients_with_replies:
+        if self.core.has_ready() or self._clients_with_replies or self._new_reads:
             self.wake()
 
     # --- a turn --------------------------------------------------------------------------------------------------
@@ -353,24 +358,29 @@ class RaftNode:
         self._next_context += 1
         try:
             self.core.read_index(context)
-        except NotLeader as error:
-            reply = self._not_leader(error.leader)
+        except NotLeader:
+            self._ask_again(reads)  # at the next tick
         except Busy:
-            reply = KvReply(BUSY, error=SERVER_BUSY_TEXT)
+            for read in reads:
+                read.client.reply(read.request_id, KvReply(BUSY, error=SERVER_BUSY_TEXT))
         else:
             self._asked_reads[context] = (time.monotonic() + self.options.request_timeout_s, reads)
-            return
+
+    def _ask_again(self, reads: list[_Read]) -> None:
+        """Nobody could answer these: keep them while they have patience."""
+        now_s = time.monotonic()
         for read in reads:
-            read.client.reply(read.request_id, reply)
+            if read.patience_ends_s > now_s and read.client.state == OPEN:
+                self._new_reads.append(read)
+            else:
+                read.client.reply(read.request_id, self._not_leader(self.core.leader))
 
     def _on_read_state(self, context: int, index: int, ok: bool) -> None:
         _, reads = self._asked_reads.pop(context, (0.0, []))
         if ok:
             self._confirmed_reads.append((index, reads))
-            return
-        reply = self._not_leader(self.core.leader)
-        for read in reads:
-            read.client.reply(read.request_id, reply)
+        else:
+            self._ask_again(reads)
 
     def _serve_reads(self) -> None:
         confirmed, applied_index = self._confirmed_reads, self.machine.applied_index
@@ -380,7 +390,7 @@ class RaftNode:
                 confirmed.append((index, reads))
                 continue
             self.reads_served += len(reads)
-            for client, request_id, key in reads:
+            for client, request_id, key, _ in reads:
                 client.reply(request_id, self.machine.read(key))
 
     # --- answers -------------------------------------------------------------------------------------------------

@@ -220,6 +220,7 @@ class PeerLink:
                 if refusal is not None:
                     raise RemoteProtocolError("refused", refusal)
                 sock.sendall(membership.proof(mine, theirs))
+                sock.settimeout(None)
                 return sock, membership.seal_key(mine, theirs)
             except BaseException:
                 sock.close()
