@@ -1,0 +1,106 @@
+"""How numbers and faults are put into words, the same in the console and in the page."""
+
+from typing import Any
+
+from records.faults import FaultRecord
+
+_VERBS = {
+    "kill": "killed",
+    "term": "terminated",
+    "pause": "paused",
+    "partition": "cut off",
+    "isolate": "cut off",
+    "restart": "restarted",
+}
+
+
+def duration(time_us: float) -> str:
+    """Three digits and a unit: 84us, 1.84ms, 412ms, 2.10s."""
+    if time_us < 1_000:
+        return f"{time_us:.0f}us"
+    if time_us < 1_000_000:
+        value = time_us / 1_000
+        # Rounded first, so that 999.96 does not become 1000ms of four digits.
+        return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}ms"
+    return f"{time_us / 1_000_000:.2f}s"
+
+
+def count(number: int) -> str:
+    """Thousands apart by a narrow gap: 74 310."""
+    return f"{number:,}".replace(",", " ")
+
+
+def node(name: Any) -> str:
+    """``n1`` for 1 and for "n1"; "" for none."""
+    if name is None or name == "":
+        return ""
+    return f"n{name}" if isinstance(name, int) else str(name)
+
+
+def what_happened(fault: FaultRecord, at_s: float) -> str:
+    """``leader n1 killed at 10.0 s``."""
+    chosen = node(fault.chosen) or fault.target or "target"
+    leader = fault.target == "leader" or (bool(fault.chosen) and node(fault.before.get("leader")) == chosen)
+    who = f"leader {chosen}" if leader and chosen != "leader" else chosen
+    verb = _VERBS.get(fault.kind)
+    return f"{who} {verb} at {at_s:.1f} s" if verb else f"{fault.kind} of {who} at {at_s:.1f} s"
+
+
+def what_came_of_it(fault: FaultRecord) -> list[str]:
+    """``n3 leads term 2 after 0.41 s``, ``first acknowledged write after 0.47 s``; or that nothing happened."""
+    if not fault.took_effect:
+        why = fault.error or fault.observed
+        return [f"it did not take effect{': ' + why if why else ''}"]
+    parts: list[str] = []
+    leader, term = node(fault.after.get("leader")), fault.after.get("term")
+    new_leader_s = fault.figures.get("new_leader_s")
+    if new_leader_s is not None:
+        parts.append(f"{leader or 'a new leader'} leads{f' term {term}' if term else ''} after {new_leader_s:.2f} s")
+    first_ack_s = fault.figures.get("first_ack_s")
+    if first_ack_s is not None:
+        parts.append(f"first acknowledged write after {first_ack_s:.2f} s")
+    if not parts and fault.observed:
+        parts.append(fault.observed)
+    if fault.error:
+        parts.append(fault.error)
+    return parts
+
+
+def fault_line(fault: FaultRecord, at_s: float) -> str:
+    """``leader n1 killed at 10.0 s; n3 leads term 2 after 0.41 s; first acknowledged write after 0.47 s``."""
+    return "; ".join([what_happened(fault, at_s), *what_came_of_it(fault)])
+
+
+def operation_line(operation: dict[str, Any]) -> str:
+    """One operation of a counterexample: ``append "7;" to k3``, ``get k3 -> "1;2;"``."""
+    name, key = operation.get("op", "?"), operation.get("key", "?")
+    match name:
+        case "get":
+            text = f"get {key} -> {_value(operation.get('out'))}"
+        case "cas":
+            outcome = "" if operation.get("ok", True) else f" refused, saw {_value(operation.get('out'))}"
+            expect = f" {_value(operation['expect'])} ->" if "expect" in operation else ""
+            text = f"cas {key}{expect} {_value(operation.get('value'))}{outcome}"
+        case "delete":
+            text = f"delete {key}"
+        case _:
+            text = f"{name} {key} {_value(operation.get('value'))}"
+    return f"final {text}" if operation.get("final") else text
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "absent"
+    text = str(value)
+    return f'"{text}"' if len(text) <= 60 else f'"…{text[-59:]}"'
+
+
+def operation_times(operation: dict[str, Any], *, after_fault: bool) -> str:
+    """``12.304 - 12.306 s``, or counted from the fault: ``+0.004 - +0.006 s``."""
+    call_name, return_name = ("call_after_fault_s", "return_after_fault_s") if after_fault else ("call_s", "return_s")
+    call_s, return_s = operation.get(call_name), operation.get(return_name)
+    if not isinstance(call_s, int | float):
+        return ""
+    sign = "+" if after_fault else ""
+    end = f"{return_s:{sign}.3f} s" if isinstance(return_s, int | float) else "never answered"
+    return f"{call_s:{sign}.3f} - {end}"
