@@ -240,16 +240,15 @@ def _check_payload(payload: bytes) -> None:
         )
 
 
-def _check_ranges(version: int, msg_type: int, request_id: int, timestamp_ms: int) -> None:
-    # msgpack would happily widen or sign a number that the binary codec refuses; both codecs carry the same.
-    if not (0 <= version <= 0xFF and 0 <= msg_type <= 0xFF):
-        raise LocalProtocolError(f"version {version} and msg_type {msg_type} must be 0 to 255")
-    if not (0 <= request_id <= 0xFFFF_FFFF_FFFF_FFFF and 0 <= timestamp_ms <= 0xFFFF_FFFF_FFFF_FFFF):
-        raise LocalProtocolError("request_id and timestamp_ms must be unsigned 64-bit numbers")
-
-
 def _pack_array(version: int, msg_type: int, request_id: int, timestamp_ms: int, payload: bytes) -> bytes:
-    packed: bytes = msgpack.packb((version, int(msg_type), request_id, timestamp_ms, bytes(payload)), use_bin_type=True)
+    try:
+        # msgpack would happily widen or sign a number that the binary codec refuses: both carry the same.
+        _pack_header(version, msg_type, request_id, timestamp_ms, len(payload))
+    except struct.error as error:
+        raise LocalProtocolError(f"envelope field out of range: {error}") from None
+    if not isinstance(payload, bytes | bytearray | memoryview):  # a text would travel as another msgpack type
+        raise LocalProtocolError(f"an envelope payload is bytes, not {type(payload).__name__}")
+    packed: bytes = _pack((version, int(msg_type), request_id, timestamp_ms, payload))
     return packed
 
 
