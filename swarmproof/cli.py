@@ -97,6 +97,76 @@ def up(
 
 
 @app.command()
+def run(
+    plan: Annotated[str, typer.Argument(help="A TOML file, or a built-in plan: see `swarmproof plans`.")],
+    *,
+    users: Annotated[int | None, typer.Option("--users", "-u", min=1, help="Users (connections).")] = None,
+    spawn_rate: Annotated[
+        float | None, typer.Option("--spawn-rate", "-r", min=0.001, help="Users started per second; default all.")
+    ] = None,
+    run_time: Annotated[str | None, typer.Option("--run-time", "-t", metavar="TIME", help="30s, 1m30s, 1h.")] = None,
+    rate: Annotated[str | None, typer.Option(metavar="RATE", help="Open load, such as 2000/s.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Locust worker processes; 0 = one process.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is random.")] = None,
+    faults: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="FAULT", help='As "kill leader @10s restart 5s"; repeatable.'),
+    ] = None,
+    thresholds: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", metavar="LIMIT", help='As "p99{envelope echo}<5ms"; repeatable.'),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="NAME=VALUE", help="For the scenario: depth=16; repeatable."),
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Locust's web UI instead of headless.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and when.")] = False,
+    out: Out = RUNS,
+    quiet: Quiet = False,
+) -> None:
+    """Start the plan's targets, load them, break them on schedule, and judge what happened.
+
+    Exit code: 0 valid, 1 invalid, 2 unknown, 3 the harness failed, 4 only a threshold was missed.
+
+    Example: `swarmproof run raft-failover -u 50 -t 2m --fault "pause follower @30s for 3s"`
+    """
+    from swarmproof.plan import load_plan
+    from swarmproof.plan_overrides import Overrides, override
+    from swarmproof.run import RunRequest
+    from swarmproof.run import run as run_plan
+
+    name, checked, text = load_plan(plan)
+    overrides = Overrides(users, spawn_rate, run_time, rate, workers, seed, faults, thresholds, options)
+    path = Path(plan)
+    request = RunRequest(
+        name,
+        override(checked, overrides),
+        text,
+        out,
+        beside=path.parent if path.is_file() else None,
+        web=web,
+        quiet=quiet,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(run_plan(request))
+
+
+@app.command()
+def plans() -> None:
+    """List the built-in plans.
+
+    Example: `swarmproof plans`
+    """
+    from swarmproof.plan import built_in_plans
+
+    found = built_in_plans()
+    width = max(map(len, found), default=0)
+    for name, title in found.items():
+        _say(f"{name:<{width}}  {title}")
+
+
+@app.command()
 def status(
     run: Run = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every second until Ctrl-C.")] = False,

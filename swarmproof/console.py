@@ -1,4 +1,4 @@
-"""What the commands print: plain lines when piped, colour and tables on a terminal; errors in one sentence on stderr."""
+"""What commands print: plain lines in a pipe, colour and tables on a terminal; errors as one sentence on stderr."""
 
 import threading
 from collections.abc import Iterable

@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from swarmproof.durations import parse_duration_s, parse_period_s, parse_rate_per_s
+from swarmproof.faults.catalogue import SELECTORS
 from swarmproof.faults.schedule import FaultMistake, FaultSpec, check_kind, fault_spec
+from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
 from swarmproof.plan_errors import PlanError, sentence_for
-from swarmproof.targets.raft import NODE_COUNTS
+from swarmproof.targets.raft import NODE_COUNTS, node_names
 
 BUILT_IN_PACKAGE = "plans"
 SUFFIX = ".toml"
@@ -138,9 +140,24 @@ class Plan(_Table):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two targets are called {name!r}; give one of them another `name`")
+        self.check_fault_targets()
         return self
 
+    def check_fault_targets(self) -> None:
+        """Errors: FaultMistake for a fault that has nothing to hit here."""
+        clusters = [table for table in self.target if isinstance(table, RaftTable)]
+        names = [table.name or table.kind for table in self.target if not isinstance(table, RaftTable)]
+        names += [name for table in clusters for name in node_names(table.name or table.kind, table.nodes)]
+        for fault in self.fault:
+            wanted = normal_target(fault.target)
+            if wanted in CLUSTER_SELECTORS and not clusters:
+                raise FaultMistake(f"{fault.kind} {wanted} needs a [[target]] of kind raft")
+            if wanted not in CLUSTER_SELECTORS and wanted != "all" and wanted not in names:
+                words = ", ".join([*(SELECTORS if clusters else ["all"]), *names])
+                raise FaultMistake(f"{fault.kind} {wanted} has nothing to hit; the targets here are: {words}")
+
     def faults(self) -> list[FaultSpec]:
+        """The faults in the order of the plan."""
         return [fault.spec() for fault in self.fault]
 
 

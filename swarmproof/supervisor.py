@@ -52,12 +52,13 @@ class Supervisor:
         except BaseException:
             self.guard.close()
             raise
+        self._probes = {cluster.name: Probe(cluster, self.history) for cluster in self.clusters}
         self.engine = FaultEngine(
             self.targets,
             seed=seed,
             write=self._write_fault,
             say=self._say_fault,
-            probes={cluster.name: Probe(cluster, self.history) for cluster in self.clusters},
+            probes=self._probes,
         )
 
     def __enter__(self) -> "Supervisor":
@@ -96,6 +97,11 @@ class Supervisor:
             self.history.close()
         finally:
             self.guard.close()
+
+    def last_write(self, cluster: RaftTarget, within_s: float) -> bool:
+        """One write after everything is healed: whether the cluster still takes any. It stands in the history."""
+        probe = self._probes[cluster.name]
+        return probe.first_acknowledged_ns(within_s, avoid=set, give_up=lambda: False) is not None
 
     # Commands over the control socket.
 

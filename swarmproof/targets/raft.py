@@ -221,8 +221,8 @@ class RaftTarget(Target):
         peers = ",".join(f"{node}={LOOPBACK}:{port}" for node, port in zip(ids, peer_ports, strict=True))
         clients = ",".join(f"{node}={LOOPBACK}:{port}" for node, port in zip(ids, ports, strict=True))
         self._members = []
-        for node, port, peer_port in zip(ids, ports, peer_ports, strict=True):
-            name = self._name_of(node)
+        names = node_names(self.name, self._count)
+        for name, node, port, peer_port in zip(names, ids, ports, peer_ports, strict=True):
             command = [sys.executable, "-m", "servers.raft", "--id", str(node), "--host", LOOPBACK]
             command += ["--port", str(port), "--peer-port", str(peer_port)]
             command += ["--peers", peers, "--clients", clients, "--cluster-id", self._cluster_id]
@@ -233,5 +233,8 @@ class RaftTarget(Target):
             )
         self.address = "kv://" + ",".join(f"{LOOPBACK}:{member.port}" for member in self._members)
 
-    def _name_of(self, node: int) -> str:
-        return f"n{node}" if self.name == "raft" else f"{self.name}-n{node}"
+
+def node_names(cluster: str, nodes: int) -> list[str]:
+    """What the nodes are called: n1, n2 ...; with the cluster's name in front when it has one of its own."""
+    prefix = "" if cluster == RaftTarget.kind else f"{cluster}-"
+    return [f"{prefix}n{node}" for node in range(1, nodes + 1)]

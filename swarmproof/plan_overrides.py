@@ -1,0 +1,95 @@
+"""Command-line options on top of a plan: they replace its values, are checked by the same rules, and named as typed."""
+
+import re
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from swarmproof.durations import parse_duration_s, parse_rate_per_s
+from swarmproof.faults.schedule import FaultMistake, parse_fault
+from swarmproof.plan import FaultTable, Plan
+from swarmproof.plan_errors import PlanError
+
+_THRESHOLD = re.compile(r"\s*([^<>]+?)\s*([<>]=?)\s*(\S.*?)\s*")
+
+
+class Overrides(NamedTuple):
+    """As typed; None = not given."""
+
+    users: int | None = None
+    spawn_rate: float | None = None
+    run_time: str | None = None
+    rate: str | None = None
+    workers: int | None = None
+    seed: int | None = None
+    faults: list[str] | None = None
+    thresholds: list[str] | None = None
+    options: list[str] | None = None
+
+
+def override(plan: Plan, given: Overrides) -> Plan:
+    """The plan with the options applied; faults and thresholds are added to its own. Errors: PlanError."""
+    load: dict[str, Any] = {}
+    for name in ("users", "spawn_rate", "workers"):
+        if (value := getattr(given, name)) is not None:
+            load[name] = value
+    if given.run_time is not None:
+        load["run_time"] = _parsed("-t", parse_duration_s, given.run_time)
+    if given.rate is not None:
+        load["rate"] = _parsed("--rate", parse_rate_per_s, given.rate)
+    if given.options:
+        load["options"] = {**plan.load.options, **dict(_option(text) for text in given.options)}
+    changes: dict[str, Any] = {"load": plan.load.model_copy(update=load)}
+    if given.seed is not None:
+        changes["seed"] = given.seed
+    if given.thresholds:
+        changes["thresholds"] = {**plan.thresholds, **dict(_threshold(text) for text in given.thresholds)}
+    if given.faults:
+        changes["fault"] = [*plan.fault, *(_fault(text) for text in given.faults)]
+    changed = plan.model_copy(update=changes)
+    try:
+        changed.check_fault_targets()
+    except FaultMistake as error:
+        raise PlanError(f"--fault: {error}") from error
+    return changed
+
+
+def _parsed(option: str, parse: Any, text: str) -> float:
+    try:
+        value: float = parse(text)
+    except ValueError as error:
+        raise PlanError(f"{option}: {error}") from error
+    return value
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise PlanError(f"--option {text!r} must be NAME=VALUE, such as depth=16")
+    return name.strip().lstrip("-").replace("-", "_"), value
+
+
+def _threshold(text: str) -> tuple[str, str]:
+    match = _THRESHOLD.fullmatch(text)
+    if match is None:
+        raise PlanError(f"--threshold {text!r} is not a limit; write it like 'p99{{kv append}}<50ms' or 'recovery<3s'")
+    return match[1], f"{match[2]} {match[3]}"
+
+
+def _fault(text: str) -> FaultTable:
+    try:
+        spec = parse_fault(text)
+        values: dict[str, Any] = {"kind": spec.kind, "target": spec.target, "count": spec.count, "at": spec.at_s}
+        values["for"] = spec.heal_after_s
+        table = FaultTable.model_validate(
+            {key: value for key, value in values.items() if value is not None} | _every(spec)
+        )
+    except FaultMistake as error:
+        raise PlanError(f"--fault: {error}") from error
+    except ValidationError as error:
+        raise PlanError(f"--fault {text!r}: {error.errors()[0]['msg']}") from error
+    return table
+
+
+def _every(spec: Any) -> dict[str, str]:
+    return {"every": f"{spec.every_s}s ± {spec.jitter_s}s"} if spec.every_s is not None else {}

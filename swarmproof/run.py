@@ -1,0 +1,287 @@
+"""`swarmproof run PLAN`: targets up, load on, faults on schedule, everything healed and read back, then the verdict.
+
+    start targets -> load (progress, faults) -> heal -> wait for every node -> final reads -> stop -> judge -> report
+
+The first Ctrl-C ends the load early and still gives a verdict; a second one, SIGTERM or SIGHUP only cleans up.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from records.operations import HistoryError
+from records.progress import ProgressReader
+from records.run_directory import RUN_JSON, RunDirectory
+from swarmproof.console import Printer, targets_table
+from swarmproof.durations import show_s
+from swarmproof.ending import EXIT_HARNESS, EXIT_INVALID, undisturbed
+from swarmproof.faults.schedule import ScheduledFault, build_schedule
+from swarmproof.final_reads import keys_of, read_everything
+from swarmproof.fleet.locust_process import Load, LocustFleet, find_scenario
+from swarmproof.judging import judge_and_report
+from swarmproof.live import LiveProgress
+from swarmproof.plan import Plan
+from swarmproof.run_facts import facts_at_start
+from swarmproof.supervisor import Supervisor
+from swarmproof.targets.base import Target
+from swarmproof.targets.errors import TargetError
+from swarmproof.targets.ports import free_ports
+
+LOOK_AGAIN_S = 0.1
+# Locust imports, its workers connect and the first second passes before there is a line of progress.
+FIRST_PROGRESS_WITHIN_S = 90.0
+# Beyond its run time Locust may take this long to stop its users and write its files.
+OVERTIME_S = 60.0
+ALL_BACK_WITHIN_S = 30.0
+LAST_WRITE_WITHIN_S = 15.0
+DEFAULT_WEB_PORT = 8089
+
+# Scenario -> the kind of target that its --host means; `mixed` has an option for each kind.
+HOST_OF_SCENARIO = {
+    "envelope": "envelope",
+    "f00d": "f00d",
+    "websocket_echo": "websocket_echo",
+    "websocket_rpc": "websocket_rpc",
+    "raft_kv": "raft",
+}
+MIXED = "mixed"
+MIXED_HOST_OPTIONS = {
+    "envelope": "envelope-host",
+    "f00d": "f00d-host",
+    "websocket_echo": "echo-host",
+    "websocket_rpc": "rpc-host",
+    "raft": "kv-host",
+}
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A checked plan and how to run it. `text` is the plan as it was written."""
+
+    name: str
+    plan: Plan
+    text: str
+    root: Path
+    beside: Path | None = None
+    web: bool = False
+    quiet: bool = False
+    dry_run: bool = False
+
+
+class HarnessFailed(Exception):
+    """The harness, not the system under test, failed. One sentence."""
+
+
+def run(request: RunRequest) -> int:
+    """Run a plan; the exit code. Errors: TargetError, FaultMistake, RunDirectoryError before anything was loaded."""
+    plan = request.plan
+    scenario = find_scenario(plan.load.locustfile, request.beside)
+    schedule = build_schedule(plan.faults(), plan.seed, None if request.web else plan.load.run_time)
+    printer = Printer(quiet=request.quiet)
+    if request.dry_run:
+        print_schedule(request, schedule, printer)
+        return 0
+    if plan.load.run_time is None and not request.web:
+        raise TargetError("the plan has no run_time; give it one in [load] or with -t, such as -t 60s")
+    directory = RunDirectory.create(request.root, request.name)
+    printer.say(plan.title or request.name)
+    supervisor = Supervisor(directory, plan.target, seed=plan.seed, say=printer.say)
+    try:
+        supervisor.start()
+        printer.say("")
+        if not request.quiet:
+            printer.table(targets_table([row._asdict() for target in supervisor.targets for row in target.rows()]))
+        directory.write_json(RUN_JSON, facts_at_start(request.name, plan, request.text, schedule, supervisor.targets))
+        session = _Session(request, supervisor, schedule, scenario, printer)
+        session.load()
+        session.settle()
+    finally:
+        with undisturbed():
+            supervisor.close()
+    return session.conclude()
+
+
+class _Session:
+    """One run from the start of the load to the verdict."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        supervisor: Supervisor,
+        schedule: Sequence[ScheduledFault],
+        scenario: Path,
+        printer: Printer,
+    ) -> None:
+        self._request = request
+        self._plan = request.plan
+        self._supervisor = supervisor
+        self._run = supervisor.run
+        self._schedule = schedule
+        self._printer = printer
+        self._problems: list[str] = []
+        self._interrupted = False
+        load = self._plan.load
+        self._fleet = LocustFleet(
+            self._run,
+            Load(
+                scenario,
+                users=load.users,
+                spawn_rate=load.spawn_rate,
+                run_time_s=load.run_time,
+                rate_per_s=load.rate,
+                workers=load.workers,
+                web_port=_web_port() if request.web else None,
+                hosts=hosts_for(scenario.stem, supervisor.targets, load.host),
+                options=load.options,
+            ),
+            supervisor.guard,
+            printer.say,
+        )
+
+    def load(self) -> None:
+        """Run Locust to its end, with the faults on schedule."""
+        fleet = self._fleet
+        try:
+            fleet.start()
+            if fleet.web_address:
+                self._printer.say(f"web UI at {fleet.web_address}; start the load there, end it here with Ctrl-C")
+            with LiveProgress(self._printer, self._supervisor.clusters, self._plan.load.run_time) as live:
+                self._follow(live)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            self._printer.say("Ctrl-C: ending the load early; once more to leave without a verdict")
+            fleet.stop()
+        except HarnessFailed as error:
+            self._problems.append(str(error))
+            fleet.stop()
+        fleet.wait_for_workers()
+        problem = fleet.problem()
+        if problem:
+            self._problems.append(problem)
+
+    def settle(self) -> None:
+        """Heal everything, wait for every node, see one more write, read every key at every node, stop."""
+        supervisor = self._supervisor
+        supervisor.engine.end_load()
+        reads: dict[str, Any] = {}
+        for cluster in supervisor.clusters:
+            silent = cluster.wait_until_all_answer(ALL_BACK_WITHIN_S)
+            if silent:
+                self._printer.say(f"not back within {show_s(ALL_BACK_WITHIN_S)}: {', '.join(silent)}")
+            supervisor.last_write(cluster, LAST_WRITE_WITHIN_S)
+            try:
+                keys = keys_of(self._run)
+            except HistoryError as error:
+                self._problems.append(str(error))
+                continue
+            reads[cluster.name] = read_everything(cluster, keys, supervisor.history)
+            self._printer.say(f"final read of {len(keys)} keys at {len(cluster.members)} nodes")
+        supervisor.stop_targets()
+        self._run.update_json(
+            RUN_JSON,
+            {
+                "end_ns": time.monotonic_ns(),
+                "end_time": time.time(),
+                "interrupted": self._interrupted,
+                "final_reads": reads,
+                "unexpected_deaths": [sentence for _, sentence in supervisor.deaths],
+                "harness_problems": self._problems,
+            },
+        )
+
+    def conclude(self) -> int:
+        """Judge, print, and give the exit code: a lie of the server outranks a failure of the harness."""
+        code = judge_and_report(self._run, self._printer)
+        for problem in self._problems:
+            self._printer.error(problem)
+        if self._problems and code != EXIT_INVALID:
+            code = EXIT_HARNESS
+        self._run.update_json(RUN_JSON, {"exit": code})
+        return code
+
+    def _follow(self, live: LiveProgress) -> None:
+        reader = ProgressReader(self._run)
+        began = time.monotonic()
+        started = False
+        run_time_s = self._plan.load.run_time
+        while not self._fleet.finished.wait(LOOK_AGAIN_S):
+            for line in reader.read_new():
+                if not started:
+                    started = True
+                    self._supervisor.engine.begin(self._schedule, int(line.get("start_ns", line["at_ns"])))
+                self._supervisor.progress = line
+                live.show(line)
+            live.refresh()
+            if self._supervisor.ended.is_set():
+                raise KeyboardInterrupt  # `swarmproof down` is a Ctrl-C from elsewhere
+            self._check_targets()
+            waited_s = time.monotonic() - began
+            if not started and not self._request.web and waited_s > FIRST_PROGRESS_WITHIN_S:
+                raise HarnessFailed(
+                    f"Locust began no load within {FIRST_PROGRESS_WITHIN_S:g} s; see {self._fleet.commander.log_path}"
+                )
+            if (
+                run_time_s is not None
+                and not self._request.web
+                and waited_s > run_time_s + OVERTIME_S + (FIRST_PROGRESS_WITHIN_S)
+            ):
+                raise HarnessFailed(f"Locust did not end by itself; see {self._fleet.commander.log_path}")
+        if not started:
+            lines = " | ".join(self._fleet.commander.last_lines()) or "nothing"
+            raise HarnessFailed(f"Locust ended before any load; it says: {lines} ({self._fleet.commander.log_path})")
+
+    def _check_targets(self) -> None:
+        """A single server that died takes the point out of the load; a cluster may lose a node and go on."""
+        singles = {
+            member.process
+            for target in self._supervisor.targets
+            if len(target.members) == 1
+            for member in target.members
+        }
+        for child, sentence in self._supervisor.deaths:
+            if child in singles:
+                raise HarnessFailed(sentence)
+
+
+def hosts_for(scenario: str, targets: Sequence[Target], given: str | None) -> dict[str, str]:
+    """Option name -> address for Locust. Errors: TargetError when the scenario has nothing to talk to."""
+    if given is not None:
+        return {"host": given}
+    by_kind: dict[str, Target] = {}
+    for target in targets:
+        by_kind.setdefault(target.kind, target)
+    if scenario == MIXED:
+        hosts = {MIXED_HOST_OPTIONS[kind]: by_kind[kind].address for kind in MIXED_HOST_OPTIONS if kind in by_kind}
+        missing = [kind for kind in MIXED_HOST_OPTIONS if kind not in by_kind]
+        if missing:
+            raise TargetError(f"the scenario mixed needs a [[target]] of each kind; missing: {', '.join(missing)}")
+        return hosts
+    wanted = HOST_OF_SCENARIO.get(scenario)
+    chosen = by_kind.get(wanted) if wanted is not None else None
+    if chosen is None:
+        chosen = by_kind.get("command") or (targets[0] if targets and wanted is None else None)
+    if chosen is None:
+        need = f" of kind {wanted}" if wanted else ""
+        raise TargetError(f"the scenario {scenario} has nothing to talk to; add a [[target]]{need}, or host in [load]")
+    return {"host": chosen.address}
+
+
+def print_schedule(request: RunRequest, schedule: Sequence[ScheduledFault], printer: Printer) -> None:
+    """What --dry-run shows: the targets, the load, and when each fault is due."""
+    plan = request.plan
+    for target in plan.target:
+        printer.result(f"target  {target.name or target.kind}")
+    run_time = f"for {show_s(plan.load.run_time)}" if plan.load.run_time is not None else "until it is stopped"
+    rate = f" at {plan.load.rate:g}/s" if plan.load.rate is not None else ""
+    printer.result(f"load    {plan.load.locustfile}, {plan.load.users} users{rate}, {run_time}, seed {plan.seed}")
+    for fault in schedule:
+        heal = f", healed after {show_s(fault.spec.heal_after_s)}" if fault.spec.heal_after_s is not None else ""
+        printer.result(f"fault   {fault.due_s:8.3f} s  {fault.spec.kind} {fault.spec.target}{heal}")
+
+
+def _web_port() -> int:
+    from swarmproof.targets.ports import is_free
+
+    return DEFAULT_WEB_PORT if is_free(DEFAULT_WEB_PORT) else free_ports(1)[0]
