@@ -85,7 +85,7 @@ class ConnectionGroup:
     def __init__(
         self,
         limits: Limits,
-        connect: "Callable[[ConnectionGroup, socket.socket, Any], Connection]",
+        connect: "Callable[[ConnectionGroup, socket.socket, Any], object]",
         refusal: bytes = b"",
     ) -> None:
         self.limits = limits

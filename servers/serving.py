@@ -49,22 +49,29 @@ class CannotServe(Exception):
 def listen(host: str, port: int, *, reuse_port: bool = False, backlog: int = BACKLOG) -> socket.socket:
     """A non-blocking listening socket on `host:port` (0 picks a port). Raises CannotServe."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError) as error:
         raise CannotServe(f"cannot listen on {host}:{port}: {host!r} is not an address of this machine") from error
-    sock = socket.socket(family, kind, protocol)
+    try:
+        sock = bind(family, address, reuse_port=reuse_port)
+        sock.listen(backlog)
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {host}:{port}: {_why(error)}") from error
+    return sock
+
+
+def bind(family: int, address: Any, *, reuse_port: bool = False) -> socket.socket:
+    """A non-blocking socket bound to `address`, which keeps the port but refuses connections. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        sock.listen(backlog)
         sock.setblocking(False)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise CannotServe(f"cannot listen on {host}:{port}: {_why(error)}") from error
+        raise
     return sock
 
 
@@ -88,19 +95,20 @@ class Acceptor:
         self.address = sock.getsockname()
         self.accepted = 0
         self._on_connection = on_connection
-        loop = gevent.get_hub().loop
-        self._watcher = loop.io(sock.fileno(), READ)
-        self._pause = loop.timer(ACCEPT_PAUSE_S)
+        self._watcher: Any = None
+        self._pause = gevent.get_hub().loop.timer(ACCEPT_PAUSE_S)
 
     def start(self) -> None:
+        self._watcher = gevent.get_hub().loop.io(self.sock.fileno(), READ)
         self._watcher.start(self._accept)
 
     def stop(self) -> None:
         """Stop accepting and close the listening socket: later connections are refused."""
         self._pause.stop()
-        self._watcher.stop()
-        self._watcher.close()
-        self._pause.close()
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
         self.sock.close()
 
     def _accept(self) -> None:
@@ -110,6 +118,8 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
+                if self._watcher is None:
+                    return  # stopped by what a connection brought
                 if error.errno in _OUT_OF_RESOURCES:
                     log.error("accept_paused", reason=_why(error))
                     self._watcher.stop()

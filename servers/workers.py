@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 
 from servers.log_lines import log
-from servers.serving import DRAIN_S, EXIT_OK, READ, STOP_SIGNALS, CannotServe, address_text, listen, print_line
+from servers.serving import DRAIN_S, EXIT_OK, READ, STOP_SIGNALS, CannotServe, address_text, bind, listen, print_line
 
 EXIT_WORKER_DIED = 1
 START_DEADLINE_S = 30.0
@@ -34,11 +34,11 @@ def serve_in_workers(name: str, host: str, port: int, workers: int, serve: Serve
     """
     # Another server with SO_REUSEPORT would let us in and share its clients with us: ask without the option first.
     probe = listen(host, port, backlog=1)
-    address = probe.getsockname()
+    address, probe_family = probe.getsockname(), probe.family
     probe.close()
     # Bound but not listening: keeps the port ours while the workers start, and gets no connections.
     listen_on = (host, address[1])
-    keeper = _bound(*listen_on)
+    keeper = bind(probe_family, address, reuse_port=True)
     ready_read, ready_write = os.pipe()
     alive_read, alive_write = os.pipe()
     pids: list[int] = []
@@ -100,15 +100,6 @@ def _work(host_port: tuple[str, int], worker: int, serve: Serve, ready_write: in
 def _say_ready(ready_write: int) -> None:
     os.write(ready_write, b"r")
     os.close(ready_write)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, kind, protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(address)
-    return sock
 
 
 def _await_workers(ready_read: int, workers: int, stopping: list[int]) -> bool:
