@@ -1,9 +1,9 @@
 """Records on disk: how one is laid out, and how to tell a torn one from a damaged one.
 
-    0: magic "sR" | 2: kind u8 | 3: body length u32 | 7: CRC-32C of the body | 11: CRC-32C of bytes 0-10 | 15: body
+    0: magic "sR" | 2: kind u8 | 3: body length u32 | 7: CRC-32C of the body | 11: CRC-32C of bytes 0-10 | 15: body "."
 
 All numbers are big-endian. The header has a checksum of its own, so that a length can be believed before the body
-is read.
+is read. The full stop at the end is not zero, so that a record whose last page never arrived can be told.
 
 One record is one group commit: it is written in one go and synced before the next is written. So of all the
 records of a log only the last can be torn, and a torn one is allowed: it was never synced, nobody was told of it.
@@ -19,6 +19,7 @@ import google_crc32c
 import msgpack
 
 MAGIC: Final = b"sR"
+END: Final = b"."
 _FIELDS: Final = struct.Struct(">2sBII")
 _CHECKSUM: Final = struct.Struct(">I")
 HEADER_BYTES: Final = _FIELDS.size + _CHECKSUM.size
@@ -32,8 +33,8 @@ class LogCorrupt(Exception):
 
     def __init__(self, file: Path, offset: int, what: str) -> None:
         super().__init__(
-            f"{file} is damaged at byte {offset}: {what}; "
-            "remove this node's whole data directory to let it start anew from its peers"
+            f"{file} is damaged at byte {offset}: {what}. The node does not start: it would forget what it promised. "
+            "Restore the file; an emptied directory is safe only while all other nodes are up and hold everything"
         )
         self.file = file
         self.offset = offset
@@ -49,7 +50,7 @@ class Record(NamedTuple):
 def encode_record(kind: int, body: bytes) -> bytes:
     """A record ready to be written in one go."""
     fields = _FIELDS.pack(MAGIC, kind, len(body), google_crc32c.value(body))
-    return b"".join((fields, _CHECKSUM.pack(google_crc32c.value(fields)), body))
+    return b"".join((fields, _CHECKSUM.pack(google_crc32c.value(fields)), body, END))
 
 
 def scan_records(file: Path, data: bytes, *, may_be_torn: bool) -> tuple[list[Record], int]:
@@ -62,7 +63,7 @@ def scan_records(file: Path, data: bytes, *, may_be_torn: bool) -> tuple[list[Re
     size = len(data)
     while offset < size:
         fault = None
-        body_end = size
+        end = size
         if size - offset < HEADER_BYTES:
             fault = "the file ends inside a record's header"
         else:
@@ -70,19 +71,19 @@ def scan_records(file: Path, data: bytes, *, may_be_torn: bool) -> tuple[list[Re
             (header_checksum,) = _CHECKSUM.unpack_from(data, offset + _FIELDS.size)
             if magic != MAGIC or header_checksum != google_crc32c.value(data[offset : offset + _FIELDS.size]):
                 fault = "a record's header does not match its checksum"
-            elif offset + HEADER_BYTES + length > size:
+            elif offset + HEADER_BYTES + length + len(END) > size:
                 fault = "the file ends inside a record"
             else:
-                body_end = offset + HEADER_BYTES + length
-                body = data[offset + HEADER_BYTES : body_end]
-                if google_crc32c.value(body) != checksum:
+                end = offset + HEADER_BYTES + length + len(END)
+                body = data[offset + HEADER_BYTES : end - len(END)]
+                if google_crc32c.value(body) != checksum or data[end - len(END) : end] != END:
                     fault = "a record does not match its checksum"
         if fault is not None:
-            if may_be_torn and body_end == size and _looks_torn(data, offset, fault):
+            if may_be_torn and end == size and _looks_torn(data, offset, fault):
                 return records, offset
             raise LogCorrupt(file, offset, fault)
         records.append(Record(offset, kind, body))
-        offset = body_end
+        offset = end
     return records, offset
 
 

@@ -195,20 +195,25 @@ def _replay_segment(segment: Segment, records: list[Record], is_first: bool, int
 
 def _replay_batch(segment: Segment, record: Record, into: Recovered) -> None:
     hard_state, entries = _fields(segment.path, record, (list, list), nil_first=True)
-    base, known = into.base_index, into.entries
+    known = into.entries
     try:
         if hard_state is not None:
             term, vote = hard_state
             into.hard_state = HardState(term, vote)
         for index, term, data in entries:
-            place = index - base - 1
-            if not 0 <= place <= len(known):
-                text = f"entry {index} does not follow entry {base + len(known)}"
+            place = index - into.base_index - 1
+            if place > len(known) or index < 1:
+                text = f"entry {index} does not follow entry {into.last_index}"
                 raise LogCorrupt(segment.path, record.offset, text)
+            segment.max_index = max(segment.max_index, index)
+            if place < 0:
+                # It replaces an entry whose segment is gone, so the snapshot covers both: begin behind it.
+                known.clear()
+                into.base_index, into.base_term = index, term
+                continue
             if place < len(known):
                 del known[place:]  # a new leader's entries replaced these
             known.append(Entry(index, term, data))
-            segment.max_index = max(segment.max_index, index)
     except (ValueError, TypeError) as error:
         raise LogCorrupt(segment.path, record.offset, f"a batch has another shape: {error}") from error
 
