@@ -102,14 +102,20 @@ def _lost_writes(case: Case, acknowledged: Ints, answered: Ints) -> dict[int, tu
     result = case.linearizability
     lineage = result.lineage
     # Where versions cannot be told apart, the linearizability check (which has the final reads too) decides alone.
-    excluded = set(lineage.undecided) | lineage.guessed | set(lineage.findings)
+    excluded = set(lineage.undecided) | set(lineage.findings)
     writes_of = _rows_by_key(history.key, acknowledged)
     earliest = _first_return_of_groups(case)
     lost: dict[int, tuple[Ints, int]] = {}
     judged: set[tuple[int, int]] = set()
     for read in answered[np.argsort(-history.call[answered], kind="stable")].tolist():
         key, version = int(history.key[read]), int(lineage.before[read])
-        if key in lost or key in excluded or key not in writes_of or (key, version) in judged:
+        if (
+            not lineage.reads[read]
+            or key in lost
+            or key in excluded
+            or key not in writes_of
+            or (key, version) in judged
+        ):
             continue
         judged.add((key, version))
         rows = writes_of[key]

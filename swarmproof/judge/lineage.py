@@ -54,7 +54,8 @@ class Lineage:
     """The forest. ``wrote``/``before``/``reads``/``writes`` are per row, ``parent``/``writer``/``live`` per node.
 
     ``undecided``: keys that need the general search, with the reason. ``guessed``: keys where a choice was made
-    that the replies do not force: an answer "linearizable" stands, any other needs the search.
+    that the replies do not force: an answer "linearizable" stands, any other needs another look. ``relaxed``: keys
+    of which everything uncertain was left out: an answer "not linearizable" stands.
     """
 
     wrote: Ints
@@ -71,6 +72,7 @@ class Lineage:
     findings: dict[int, Finding] = field(default_factory=dict)
     undecided: dict[int, str] = field(default_factory=dict)
     guessed: set[int] = field(default_factory=set)
+    relaxed: frozenset[int] = frozenset()
 
     def report(self, key: int, kind: str, rows: tuple[int, ...], detail: str = "") -> None:
         """Keep the first finding of a key."""
@@ -85,8 +87,8 @@ class Lineage:
         return list(range(first, first + count))
 
 
-def trace(history: History) -> Lineage:
-    """Build the forest of a history's versions."""
+def trace(history: History, relaxed: frozenset[int] = frozenset()) -> Lineage:
+    """Build the forest of a history's versions; of the keys in ``relaxed`` without what is uncertain."""
     answered = history.status == STATUS_OK
     lineage = Lineage(
         wrote=history.wrote.copy(),
@@ -96,6 +98,7 @@ def trace(history: History) -> Lineage:
         parent=np.full(len(history.node_key), NONE, np.int64),
         node_key=history.node_key.copy(),
         values=list(history.values),
+        relaxed=relaxed,
     )
     cas = np.flatnonzero(lineage.writes & (history.kind == CAS))
     lineage.parent[lineage.wrote[cas]] = lineage.before[cas]
@@ -139,8 +142,18 @@ def _find_writers(history: History, lineage: Lineage) -> None:
     lineage.writer = np.full(len(lineage.node_key), NONE, np.int64)
     lineage.writer[nodes] = rows
     times = np.bincount(nodes, minlength=len(lineage.node_key))
-    for key in np.unique(lineage.node_key[times > 1]).tolist():
-        lineage.undecided.setdefault(key, "the same value was written more than once")
+    reused = times > 1
+    for key in np.unique(lineage.node_key[reused]).tolist():
+        if key not in lineage.relaxed:
+            lineage.undecided.setdefault(key, "the same value was written more than once")
+            continue
+        # Leave them out: reads of them, the writes that nobody reads any more, and what followed from them.
+        of_key = reused & (lineage.node_key == key)
+        dropped = np.flatnonzero(of_key)
+        lineage.reads &= ~np.isin(lineage.before, dropped)
+        lineage.writes &= ~np.isin(lineage.wrote, dropped)
+        lineage.writer[dropped] = NONE
+        lineage.parent[np.isin(lineage.parent, dropped)] = NONE
 
 
 def _find_live(history: History, lineage: Lineage, answered: Bools) -> None:

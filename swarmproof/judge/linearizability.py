@@ -65,20 +65,30 @@ def check(history: History, limits: Limits | None = None) -> Linearizability:
     lineage = trace(history)
     result = Linearizability(lineage)
     result.operations = int((lineage.reads | (lineage.writes & (history.status != STATUS_FAIL))).sum())
+    suspects = _suspects(history, lineage)
+    doubtful = set(lineage.undecided) | lineage.guessed
+    to_search = set(lineage.undecided) | (lineage.guessed & set(suspects))
+    if doubtful:
+        # What cannot be ordered even without the uncertain part is decided, and with a short counterexample.
+        result.lineage = lineage = trace(history, frozenset(doubtful))
+        relaxed = _suspects(history, lineage)
+        for key in doubtful & set(relaxed):
+            suspects[key] = relaxed[key]
+            to_search.discard(key)
+    result.findings = {key: finding for key, finding in suspects.items() if key not in to_search}
+    _search_keys(history, sorted(to_search), limits, result)
+    return result
 
-    suspects = dict(lineage.findings)
+
+def _suspects(history: History, lineage: Lineage) -> dict[int, Finding]:
+    """Per key what the lineage or the zones hold against it."""
     excluded = np.zeros(len(history.keys), np.bool_)
-    excluded[list(suspects)] = True
+    excluded[list(lineage.findings)] = True
     excluded[list(lineage.undecided)] = True
+    suspects = {key: finding for key, finding in lineage.findings.items() if key not in lineage.undecided}
     for finding in _zone_findings(history, lineage, excluded):
         suspects[finding.key] = finding
-
-    to_search = set(lineage.undecided) | (lineage.guessed & set(suspects))
-    for key, finding in suspects.items():
-        if key not in to_search:
-            result.findings[key] = finding
-    _search_keys(history, lineage, sorted(to_search), limits, result)
-    return result
+    return suspects
 
 
 def _zone_findings(history: History, lineage: Lineage, excluded: Bools) -> list[Finding]:
@@ -119,7 +129,7 @@ def _zone_findings(history: History, lineage: Lineage, excluded: Bools) -> list[
     ]
 
 
-def _search_keys(history: History, lineage: Lineage, keys: list[int], limits: Limits, result: Linearizability) -> None:
+def _search_keys(history: History, keys: list[int], limits: Limits, result: Linearizability) -> None:
     if not keys:
         return
     rows_of_key = history.rows_of_keys()
@@ -130,13 +140,9 @@ def _search_keys(history: History, lineage: Lineage, keys: list[int], limits: Li
         time_s = min(limits.key_time_s, deadline - time.monotonic())
         found = search(steps, time_s=time_s, memory_bytes=limits.key_memory_bytes)
         if found.answer == NOT_LINEARIZABLE:
-            fallback = lineage.findings.get(key)
-            result.findings[key] = (
-                fallback if fallback and key not in lineage.guessed else Finding(key, NO_ORDER, found.stuck)
-            )
+            result.findings[key] = Finding(key, NO_ORDER, found.stuck)
         elif found.answer != LINEARIZABLE:
-            why = lineage.undecided.get(key, "several deletes could explain what was read")
-            result.unknown[key] = f"{found.reason} ({len(steps)} operations; needed because {why})"
+            result.unknown[key] = f"{found.reason} ({len(steps)} operations that replies alone do not tell apart)"
 
 
 def _steps(history: History, rows: Ints) -> list[Step]:

@@ -7,7 +7,9 @@ do not, the key needs the general search. In between, the likely choice is tried
 * a reader that names no version saw the key before it was ever written,
 * a cas that demanded "absent" and won replaced the last delete whose version is below its own.
 
-An answer "linearizable" found that way stands; any other goes to the search.
+An answer "linearizable" found that way stands. Any other is tried again with the uncertain part left out (such a
+read dropped, such a cas taken for a plain put): what cannot be ordered even then is surely wrong, and only what
+can goes to the search.
 """
 
 from bisect import bisect_left
@@ -55,10 +57,31 @@ def resolve(history: History, lineage: "Lineage", key: int, rows: Ints) -> None:
             label[version] = node
 
     absent = rows[lineage.reads[rows] & (lineage.before[rows] == initial) & (history.kind[rows] != DELETE)]
+    if key in lineage.relaxed:
+        _leave_out_the_uncertain(history, lineage, key, rows=rows, absent=absent, label=label)
+        return
     if not _name_readers(history, lineage, key, absent=absent, label=label, unlabelled=unlabelled):
         lineage.undecided.setdefault(key, NO_NAME)
         return
     _place_followers(history, lineage, key, rows, label)
+
+
+def _leave_out_the_uncertain(
+    history: History, lineage: "Lineage", key: int, *, rows: Ints, absent: Ints, label: dict[int, int]
+) -> None:
+    """Keep the readers that name a known delete, drop the others; a write that followed from "absent" stands alone.
+
+    Both only take constraints away: an order of the whole history is one of the rest, too.
+    """
+    for row in absent.tolist():
+        node = label.get(named_version(history, row))
+        if node is None:
+            lineage.reads[row] = False
+        else:
+            lineage.before[row] = node
+    written = rows[lineage.writes[rows] & (lineage.wrote[rows] != NONE)]
+    nodes = lineage.wrote[written]
+    lineage.parent[nodes[lineage.parent[nodes] == history.initial[key]]] = NONE
 
 
 def named_version(history: History, row: int) -> int:
