@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols import kv
@@ -202,6 +202,7 @@ fields_like_ours = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | (fields_like_ours | msgpack_values).map(msgpack.packb))
 def test_garbage_gives_a_message_or_a_remote_error_and_nothing_else(data: bytes) -> None:
     for decode in (kv.decode_request, kv.decode_reply):
@@ -209,6 +210,7 @@ def test_garbage_gives_a_message_or_a_remote_error_and_nothing_else(data: bytes)
             decode(data)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         KvRequest,
@@ -289,6 +291,7 @@ def test_an_error_envelope_is_a_definite_refusal() -> None:
     assert reply_to(b"server at capacity") == [(5, KvReply(kv.ERROR, error="server at capacity"))]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_the_client_codec_never_raises_on_garbage(data: bytes) -> None:
     codec = KvCodec()
