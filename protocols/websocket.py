@@ -11,6 +11,7 @@ How it works: `protocols.websocket_connection`.
 """
 
 import os
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
@@ -60,6 +61,8 @@ __all__ = [
 # one system call for each frame would cost more than the frame.
 MASK_POOL_BYTES = 1024
 
+# RFC 9110, section 5.6.2: a token.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 6455, section 5.2: the three sizes of a frame's head, before the mask.
 _pack_head = struct.Struct(">BB").pack
 _pack_head_16 = struct.Struct(">BBH").pack
@@ -97,6 +100,8 @@ class WebSocketClient(Connection):
             )
             request = protocol.connect()
             for name, value in (headers or {}).items():
+                if not _HEADER_NAME.fullmatch(name):
+                    raise ValueError(f"{name!r} is no header name")
                 request.headers[name] = value
             protocol.send_request(request)
         except (InvalidURI, InvalidHandshake, ValueError, TypeError) as error:
