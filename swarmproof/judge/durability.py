@@ -11,7 +11,7 @@ from swarmproof.judge.case import Case
 from swarmproof.judge.explain import counterexample, node_name, shown
 from swarmproof.judge.history import APPEND, GET, NONE, STATUS_OK, Ints
 from swarmproof.judge.lineage import Finding
-from swarmproof.judge.verdict import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, Check
+from swarmproof.judge.verdict import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, Check, grouped
 
 NAME = "durability"
 LOST = "lost write"
@@ -47,8 +47,9 @@ def check(case: Case) -> Check:
         key, (rows, read) = next(iter(lost.items()))
         worst = int(rows[np.argmax(history.call[rows])])
         finding = Finding(key, LOST, (worst, read), _sentence(case, worst, read))
+        gone = sum(len(missed) for missed, _ in lost.values())
         reason = (
-            f"{evidence['lost_writes']} of {len(acknowledged)} acknowledged writes are not in the final reads, "
+            f"{grouped(gone)} of {grouped(len(acknowledged))} acknowledged writes are missing from the final reads, "
             f"on {len(lost)} of {len(written)} keys"
         )
         return Check(NAME, INVALID, reason, evidence, counterexample(case, finding))
@@ -66,7 +67,7 @@ def check(case: Case) -> Check:
     if unjudged:
         reason = f"the final reads of {len(unjudged)} keys cannot be told apart ({history.keys[unjudged[0]]}, ...)"
         return Check(NAME, UNKNOWN, reason, evidence)
-    return Check(NAME, VALID, f"{len(acknowledged)} acknowledged writes all found", evidence)
+    return Check(NAME, VALID, f"{grouped(len(acknowledged))} acknowledged writes all found", evidence)
 
 
 def invalid_keys(case: Case) -> list[int]:

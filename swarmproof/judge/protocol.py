@@ -7,7 +7,7 @@ import numpy as np
 from records.violations import INFORMATIONAL, Violation
 from swarmproof.judge.case import Case
 from swarmproof.judge.history import STATUS_OK
-from swarmproof.judge.verdict import INVALID, UNKNOWN, VALID, Check
+from swarmproof.judge.verdict import INVALID, UNKNOWN, VALID, Check, grouped
 
 NAME = "protocol"
 
@@ -46,11 +46,11 @@ def check(case: Case) -> Check | None:
         named = ", ".join(f"{count} × {kind}" for kind, count in ranked[:_KINDS_NAMED])
         more = f" and {len(ranked) - _KINDS_NAMED} more kinds" if len(ranked) > _KINDS_NAMED else ""
         shown = _counterexample(case, examples[0]) if examples else None
-        return Check(NAME, INVALID, f"{named}{more}, in {checked} replies", evidence, shown)
+        return Check(NAME, INVALID, f"{named}{more}, in {grouped(checked)} replies", evidence, shown)
     if not checked:
         return Check(NAME, UNKNOWN, "no reply was checked: there is no data", evidence)
     late = f" ({', '.join(f'{count} × {kind}' for kind, count in told.items())})" if told else ""
-    return Check(NAME, VALID, f"{checked} replies matched their requests{late}", evidence)
+    return Check(NAME, VALID, f"{grouped(checked)} replies matched their requests{late}", evidence)
 
 
 def _replies_checked(case: Case) -> int:

@@ -10,7 +10,7 @@ from swarmproof.judge.explain import counterexample
 from swarmproof.judge.faulting import is_on_cluster
 from swarmproof.judge.history import APPEND, CAS
 from swarmproof.judge.lineage import CYCLE, SPLIT_BRAIN
-from swarmproof.judge.verdict import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, Check
+from swarmproof.judge.verdict import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, Check, grouped
 
 #: After the last heal a store must acknowledge writes again within this time: twenty election timeouts.
 RECOVERY_BOUND_S = 10.0
@@ -50,7 +50,7 @@ def linearizability(case: Case) -> Check:
         return Check(name, UNKNOWN, reason, evidence)
     if not result.operations:
         return Check(name, UNKNOWN, "no key-value operation was answered", evidence)
-    return Check(name, VALID, f"linearizable: {result.operations} operations on {keys} keys", evidence)
+    return Check(name, VALID, f"linearizable: {grouped(result.operations)} operations on {keys} keys", evidence)
 
 
 def duplicates(case: Case) -> Check:
@@ -72,12 +72,12 @@ def duplicates(case: Case) -> Check:
     if twice:
         reason = f"a request was applied twice on {len(twice)} keys"
         return Check(name, INVALID, reason, evidence, counterexample(case, twice[0]))
-    lineage = case.linearizability.lineage
     seen = int(np.count_nonzero(history.is_read))
-    del lineage
     if not seen:
         return Check(name, UNKNOWN, "nothing was read, so nobody could see a request applied twice", evidence)
-    return Check(name, VALID, f"none of {appends} appends and {swaps} cas was applied twice", evidence)
+    return Check(
+        name, VALID, f"none of {grouped(appends)} appends and {grouped(swaps)} cas was applied twice", evidence
+    )
 
 
 def liveness(case: Case) -> Check:

@@ -23,6 +23,15 @@ EXIT_THRESHOLD = 4
 _SEVERITY = {NOT_APPLICABLE: 0, MISSED: 0, VALID: 1, UNKNOWN: 2, INVALID: 3}
 
 
+#: What a valid run's one line is about, in this order; the other checks stand in the report.
+_HEADLINE = ("linearizability", "durability", "protocol", "faults", "thresholds")
+
+
+def grouped(number: int) -> str:
+    """Thousands apart: 118 204."""
+    return f"{number:,}".replace(",", " ")
+
+
 @dataclass(slots=True)
 class Check:
     """One question and its answer. ``reason`` is one sentence; ``evidence`` the counts behind it."""
@@ -88,6 +97,9 @@ class Verdict:
         """The reasons that carry the verdict, in one line."""
         worst = self.verdict
         reasons = [check.reason for check in self.checks if check.verdict == worst]
+        if worst == VALID:
+            valid = {check.name: check.reason for check in self.checks if check.verdict == VALID}
+            reasons = [valid[name] for name in _HEADLINE if name in valid] or reasons
         reasons += [check.reason for check in self.checks if check.verdict == MISSED]
         return "; ".join(reasons) if reasons else "there is nothing to judge"
 

@@ -127,7 +127,7 @@ def _counterexample(example: dict[str, Any]) -> list[Line]:
     width = max((len(operation_line(operation)) for operation in rows), default=0)
     for operation in rows:
         node = f" at {operation['node']}" if operation.get("node") else ""
-        relative = f"  ({operation_times(operation, after_fault=True)} after the fault)" if fault else ""
+        relative = f"  (from the fault {operation_times(operation, after_fault=True)})" if fault else ""
         times = operation_times(operation, after_fault=False)
         text = f"{operation_line(operation):<{width}}  client {operation.get('client')}{node}  {times}{relative}"
         lines.append(("", _labelled("", text)))

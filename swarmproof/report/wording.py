@@ -71,36 +71,36 @@ def fault_line(fault: FaultRecord, at_s: float) -> str:
     return "; ".join([what_happened(fault, at_s), *what_came_of_it(fault)])
 
 
-def operation_line(operation: dict[str, Any]) -> str:
+def operation_line(operation: dict[str, Any], value_chars: int = 60) -> str:
     """One operation of a counterexample: ``append "7;" to k3``, ``get k3 -> "1;2;"``."""
     name, key = operation.get("op", "?"), operation.get("key", "?")
     match name:
         case "get":
-            text = f"get {key} -> {_value(operation.get('out'))}"
+            text = f"get {key} -> {_value(operation.get('out'), value_chars)}"
         case "cas":
-            outcome = "" if operation.get("ok", True) else f" refused, saw {_value(operation.get('out'))}"
-            expect = f" {_value(operation['expect'])} ->" if "expect" in operation else ""
-            text = f"cas {key}{expect} {_value(operation.get('value'))}{outcome}"
+            outcome = "" if operation.get("ok", True) else f" refused, saw {_value(operation.get('out'), value_chars)}"
+            expect = f" {_value(operation['expect'], value_chars)} ->" if "expect" in operation else ""
+            text = f"cas {key}{expect} {_value(operation.get('value'), value_chars)}{outcome}"
         case "delete":
             text = f"delete {key}"
         case _:
-            text = f"{name} {key} {_value(operation.get('value'))}"
+            text = f"{name} {key} {_value(operation.get('value'), value_chars)}"
     return f"final {text}" if operation.get("final") else text
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, chars: int) -> str:
     if value is None:
         return "absent"
     text = str(value)
-    return f'"{text}"' if len(text) <= 60 else f'"…{text[-59:]}"'
+    return f'"{text}"' if len(text) <= chars else f'"…{text[1 - chars :]}"'
 
 
 def operation_times(operation: dict[str, Any], *, after_fault: bool) -> str:
-    """``12.304 - 12.306 s``, or counted from the fault: ``+0.004 - +0.006 s``."""
+    """``12.304 to 12.306 s``, or counted from the fault: ``+0.004 to +0.006 s``."""
     call_name, return_name = ("call_after_fault_s", "return_after_fault_s") if after_fault else ("call_s", "return_s")
     call_s, return_s = operation.get(call_name), operation.get(return_name)
     if not isinstance(call_s, int | float):
         return ""
     sign = "+" if after_fault else ""
     end = f"{return_s:{sign}.3f} s" if isinstance(return_s, int | float) else "never answered"
-    return f"{call_s:{sign}.3f} - {end}"
+    return f"{call_s:{sign}.3f} to {end}" if isinstance(return_s, int | float) else f"{call_s:{sign}.3f} s, {end}"
