@@ -1,6 +1,6 @@
 """Envelope echo: every user sends random payloads as fast as they come back.
 
-    locust -f locustfiles/envelope.py --headless -u 20 -t 10s --host tcp://127.0.0.1:9000
+locust -f locustfiles/envelope.py --headless -u 20 -t 10s --host tcp://127.0.0.1:9000
 """
 
 from locust import constant, task

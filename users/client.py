@@ -40,11 +40,13 @@ class Client:
 
     #: Locust's "type" column and the first word of every operation's name.
     request_type: ClassVar[str]
+    #: Protocols whose specification sets the reply timeout do not take it from `--timeout`.
+    fixed_timeout_s: ClassVar[float] = 0.0
 
     def __init__(self, user: Any, endpoint: Endpoint) -> None:
         self.user = user
         parsed = user.environment.parsed_options
-        self.timeout_s: float = options.value(parsed, "timeout")
+        self.timeout_s: float = self.fixed_timeout_s or options.value(parsed, "timeout")
         self.connect_deadline_s: float = options.value(parsed, "connect_deadline")
         self.pace = Pace()
         self.recording = Recording(user.environment, self.request_type, endpoint.address, user.context)
@@ -52,13 +54,7 @@ class Client:
         self._call = Call()
 
     def _connection_to(self, endpoint: Endpoint) -> Connection:
-        connection: Connection
-
-        def on_stray(kind: str, detail: str, request_id: Any, got: bytes, request_fails: bool) -> None:
-            self.recording.stray(kind, detail, request_id, connection.label, got, request_fails)
-
-        connection = Connection(endpoint, self._session, timeout_s=self.timeout_s, on_stray=on_stray)
-        return connection
+        return Connection(endpoint, self._session, timeout_s=self.timeout_s, on_stray=self.recording.stray)
 
     def for_lane(self, user: Any) -> Self:
         """A client of the same connection for another greenlet."""
@@ -115,7 +111,12 @@ class Client:
                     return_ns = call.return_ns
                     pace.returned(return_ns)
                     self.recording.succeeded(
-                        name, intended_ns, first_call_ns or call.call_ns, return_ns, length, reply
+                        name,
+                        intended_ns,
+                        first_call_ns or call.call_ns,
+                        return_ns,
+                        length=length,
+                        response=reply,
                     )
                     return reply
                 if not isinstance(failure, Busy) or busy == BUSY_RETRIES:
@@ -173,17 +174,22 @@ class Client:
     ) -> CheckFailed:
         """Record a reply that was not the right one; gives the failure (`text` if it says more than the kind)."""
         self.recording.violation(
-            kind, name, detail, self._call.request_id, self.connection.label, expected, got
+            kind,
+            name,
+            detail,
+            request_id=self._call.request_id,
+            connection=self.connection.label,
+            expected=expected,
+            got=got,
         )
         return CheckFailed(text or kind)
 
 
 def first_difference(expected: bytes, got: bytes) -> str:
     """Where two payloads part, in words."""
+    size = f"{len(got)} bytes"
     if len(expected) != len(got):
-        size = f"{len(got)} bytes instead of {len(expected)}"
-    else:
-        size = f"{len(got)} bytes"
+        size += f" instead of {len(expected)}"
     for place, (ours, theirs) in enumerate(zip(expected, got, strict=False)):
         if ours != theirs:
             return f"{size}, byte {place} is 0x{theirs:02x} instead of 0x{ours:02x}"

@@ -31,7 +31,7 @@ from protocols.frames import TRUNCATED
 from records.violations import CROSSED, DUPLICATE, LATE, MISSING
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
 from users.request_ids import IdSpace, request_ids
-from users.session import Session
+from users.session import Session, Stray
 from users.transport import Endpoint, TlsFilter, dial, raw_socket
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ CLOSED_INSIDE_REPLY: Final = "connection closed inside a reply"
 _AFTER_MALFORMED: Final = "connection dropped: another reply on it could not be read"
 _AFTER_TIMEOUT: Final = "connection dropped after a timeout"
 
-#: Told of what broke the protocol outside a check of one reply: kind, detail, request id, bytes, and whether a
-#: request fails (or has failed) with it, so that it is not counted twice.
-OnStray = Callable[[str, str, Any, bytes, bool], None]
-
+OnStray = Callable[[Stray], None]
 #: Told of each attempt to connect: when it began and ended, and why it failed (None: it did not).
 OnAttempt = Callable[[int, int, ConnectFailed | None], None]
 
@@ -413,7 +410,7 @@ class Connection:
         origin = None if number is None else self._ids.origin(number)
         if origin is not None and origin.lane != self._lane:
             self._report(CROSSED, f"its request went out on connection #{origin.lane}", request_id, reply)
-        elif origin is not None and origin.count <= self._issued():
+        elif origin is not None and origin.number <= self._issued():
             self._report(DUPLICATE, "its request had been answered before", request_id, reply)
         elif session.answers_in_order and self._pending:
             return self._oldest()
@@ -424,12 +421,12 @@ class Connection:
 
     def _issued(self) -> int:
         origin = self._ids.origin(self._id)
-        return origin.count if origin is not None else 0
+        return origin.number if origin is not None else 0
 
     def _report(self, kind: str, detail: str, request_id: Any, reply: Any, *, request_fails: bool = False) -> None:
         if self._on_stray is not None:
             example = b"" if reply is None else self.session.example(reply)
-            self._on_stray(kind, detail, request_id, example, request_fails)
+            self._on_stray(Stray(kind, detail, request_id, example, self.label, request_fails))
 
     # -- timeouts --------------------------------------------------------------------------------------------
 
@@ -465,7 +462,9 @@ class Connection:
         """Forget an overdue request. A later request was answered on this connection: the server skipped it."""
         call_ns = self._overdue.pop(request_id)
         if self.session.answers_always and call_ns < self._answered_call_ns:
-            self._report(MISSING, "a later request on its connection was answered", request_id, None, request_fails=True)
+            self._report(
+                MISSING, "a later request on its connection was answered", request_id, None, request_fails=True
+            )
 
     # -- the end ---------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class EnvelopeClient(Client):
     def __init__(self, user: Any, endpoint: Endpoint) -> None:
         self.codec: str = options.value(user.environment.parsed_options, "codec")
         # Encoding keeps no state of a connection: one encoder serves all that this client will have.
-        self._pack = EnvelopeCodec(self.codec).encode  # type: ignore[arg-type]
+        self._pack = EnvelopeCodec(self.codec).encode
         super().__init__(user, endpoint)
 
     def echo(self, payload: bytes) -> bytes | None:
@@ -98,9 +98,8 @@ class EnvelopeUser(ProtocolUser):
     host = "tcp://127.0.0.1:9000"
     client: EnvelopeClient
 
-    def __init__(self, environment: Any) -> None:
-        super().__init__(environment)
-        self._payload_bytes: int = options.value(environment.parsed_options, "payload_bytes")
+    def configure(self, parsed_options: Any) -> None:
+        self._payload_bytes: int = options.value(parsed_options, "payload_bytes")
 
     def random_payload(self) -> bytes:
         """Random bytes, as many as `--payload-bytes` says."""
@@ -111,5 +110,3 @@ def error_text(payload: bytes) -> str:
     """A server's error as failure text."""
     text = payload.decode("utf-8", "replace")
     return text if 0 < len(text) <= _MAX_ERROR_TEXT and text.isprintable() else "server error"
-
-

@@ -139,7 +139,7 @@ def value(parsed_options: Any, name: str) -> Any:
     return checked
 
 
-@events.init_command_line_parser.add_listener
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _register(parser: Any, **_: Any) -> None:
     group = parser.add_argument_group("Scenario options", "of the protocols that this locustfile speaks")
     for name, settings in _offered.items():

@@ -50,7 +50,7 @@ class Pace:
 def _measure_think_time() -> None:
     # Every wait of Locust, whatever decides its length (User.wait_time, a TaskSet's own, self.wait() in a task),
     # ends in this one method; there is no event for it.
-    locust_sleep = TaskSet._sleep
+    locust_sleep: Any = TaskSet._sleep
     if getattr(locust_sleep, "measures_think_time", False):
         return
 
@@ -67,7 +67,7 @@ def _measure_think_time() -> None:
             pace.slept(seconds)
 
     _sleep.measures_think_time = True  # type: ignore[attr-defined]
-    TaskSet._sleep = _sleep
+    TaskSet._sleep = _sleep  # type: ignore[method-assign]
 
 
 _measure_think_time()

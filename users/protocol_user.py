@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _MISTAKE_PAUSE_S = 1.0
 
 
-class ProtocolUser(User):  # type: ignore[misc]  # Locust ships no types for it
+class ProtocolUser(User):
     """Abstract. Subclasses set `client_class` and `schemes`, and `host` to where the reference server listens."""
 
     abstract = True
@@ -45,20 +45,23 @@ class ProtocolUser(User):  # type: ignore[misc]  # Locust ships no types for it
     schemes: ClassVar[tuple[str, ...]] = ("tcp",)
     #: Scenarios with several targets name the option that holds this user's host; it then goes before --host.
     host_option: ClassVar[str] = ""
-    #: False for protocols that cannot have more than one request in flight.
-    has_lanes: ClassVar[bool] = True
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.client: Any = None
+        self.lane_greenlet: Any = None
         self.mistake = ""
         self.depth = 1
         self._lanes: list[ProtocolUser] = []
         try:
-            self.depth = options.value(environment.parsed_options, "depth") if self.has_lanes else 1
+            self.depth = options.value(environment.parsed_options, "depth")
+            self.configure(environment.parsed_options)
             self.client = self._make_client(self.target(environment, self.host))
         except (LocalProtocolError, OptionMistake) as mistake:
             self.mistake = str(mistake)
+
+    def configure(self, parsed_options: Any) -> None:
+        """Read further options here: a mistake in one is then told in a sentence. Before `client` exists."""
 
     @classmethod
     def target(cls, environment: Any, host: str | None = None) -> Host:
@@ -83,7 +86,7 @@ class ProtocolUser(User):  # type: ignore[misc]  # Locust ships no types for it
 
     # -- Locust's life of a user -------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self) -> None:  # type: ignore[misc]  # final to scenarios; this class adds lanes to it
         """What Locust runs; wraps the scenario's own on_start and on_stop, which stay free for its author."""
         if self.mistake:
             self._tell_mistake()
@@ -101,7 +104,7 @@ class ProtocolUser(User):  # type: ignore[misc]  # Locust ships no types for it
         self.on_start: Callable[[], None] = start_and_fan_out
         self.on_stop: Callable[[], None] = fan_in_and_stop
         try:
-            super().run()
+            super().run()  # type: ignore[no-untyped-call]
         finally:
             self._kill_lanes()
             self.client.close()
@@ -126,7 +129,7 @@ class ProtocolUser(User):  # type: ignore[misc]  # Locust ships no types for it
             for name in ("on_start", "on_stop", "_lanes"):
                 lane.__dict__.pop(name, None)
             lane.client = self.client.for_lane(lane)
-            lane._greenlet = gevent.spawn(lane._run_lane)
+            lane.lane_greenlet = lane._greenlet = gevent.spawn(lane._run_lane)
             self._lanes.append(lane)
 
     def _run_lane(self) -> None:
@@ -138,18 +141,18 @@ class ProtocolUser(User):  # type: ignore[misc]  # Locust ships no types for it
             pass
 
     def _fan_in(self) -> None:
-        """The user stops. With a stop timeout its lanes finish their tasks as it did; Locust kills it if they do not."""
+        """The user stops. With a stop timeout its lanes finish their tasks as it did, or Locust kills it."""
         if self.environment.stop_timeout and self._state == LOCUST_STATE_STOPPING:
             for lane in self._lanes:
                 if lane._state == LOCUST_STATE_WAITING:
-                    lane._greenlet.kill(block=False)
+                    lane.lane_greenlet.kill(block=False)
                 else:
                     lane._state = LOCUST_STATE_STOPPING
-            gevent.joinall([lane._greenlet for lane in self._lanes])
+            gevent.joinall([lane.lane_greenlet for lane in self._lanes])
         self._kill_lanes()
 
     def _kill_lanes(self) -> None:
-        gevent.killall([lane._greenlet for lane in self._lanes])
+        gevent.killall([lane.lane_greenlet for lane in self._lanes])
         self._lanes = []
 
 
@@ -159,7 +162,7 @@ def endpoint_of(target: Host) -> Endpoint:
     return Endpoint(host, port, tls=target.scheme == "wss", path=target.path)
 
 
-@events.init.add_listener
+@events.init.add_listener  # type: ignore[untyped-decorator]
 def refuse_wrong_hosts(environment: Any, **_: Any) -> None:
     """Headless, a host that cannot work ends the run before it starts: one sentence, exit code 1.
 

@@ -22,6 +22,7 @@ from records import violations
 from records.latency import CANCELLED, FAILED, OK, UNKNOWN
 from records.recorder import recorder
 from users.failures import RequestFailure
+from users.session import Stray
 
 _NS_PER_MS: Final = 1e6
 _NS_PER_S: Final = 1e9
@@ -52,7 +53,7 @@ class Recording:
         return operation
 
     def succeeded(
-        self, name: str, intended_ns: int, call_ns: int, return_ns: int, length: int = 0, response: Any = None
+        self, name: str, intended_ns: int, call_ns: int, return_ns: int, *, length: int = 0, response: Any = None
     ) -> None:
         """A request that was answered as it should be."""
         self._record(self._operations.get(name) or self.operation(name), intended_ns, call_ns, return_ns, OK)
@@ -103,6 +104,7 @@ class Recording:
         kind: str,
         name: str,
         detail: str,
+        *,
         request_id: Any,
         connection: str,
         expected: bytes = b"",
@@ -121,11 +123,18 @@ class Recording:
             got=got,
         )
 
-    def stray(self, kind: str, detail: str, request_id: Any, connection: str, got: bytes, request_fails: bool) -> None:
+    def stray(self, stray: Stray) -> None:
         """Something that belongs to no request of its own: an error in Locust's table, so that its exit code tells.
 
         A late reply is told in the records only: it is no fault of the server's.
         """
-        self.violation(kind, UNASKED, detail, request_id, connection, got=got)
-        if not request_fails and kind not in violations.INFORMATIONAL:
-            self._environment.stats.log_error(self.request_type, UNASKED, kind)
+        self.violation(
+            stray.kind,
+            UNASKED,
+            stray.detail,
+            request_id=stray.request_id,
+            connection=stray.connection,
+            got=stray.got,
+        )
+        if not stray.request_fails and stray.kind not in violations.INFORMATIONAL:
+            self._environment.stats.log_error(self.request_type, UNASKED, stray.kind)

@@ -7,7 +7,7 @@ a bijection of the 64-bit numbers (a Weyl sequence: multiply by an odd constant,
     id = start + STEP * (lane << 32 | count)    (mod 2**bits)
 
 Unique for as long as a process lives, spread over the whole range, one addition each. And invertible: of any id
-that comes back, `origin` tells the lane and count, so that every duplicate and every reply meant for another
+that comes back, `origin` tells the lane and number, so that every duplicate and every reply meant for another
 connection is recognised, however old, without keeping a single id.
 """
 
@@ -24,7 +24,7 @@ class Origin(NamedTuple):
     """Where an id came from."""
 
     lane: int
-    count: int
+    number: int
 
 
 class IdSpace:
@@ -50,12 +50,12 @@ class IdSpace:
         return lane, (self._start + self.step * (lane << _COUNT_BITS)) & self.mask
 
     def origin(self, request_id: int) -> Origin | None:
-        """Which lane and count an id belongs to; None when this process cannot have issued it."""
+        """Which lane, and which number in it, an id belongs to; None when this process cannot have issued it."""
         if not 0 <= request_id <= self.mask:
             return None
         number = ((request_id - self._start) * self._inverse) & self.mask
-        lane, count = number >> _COUNT_BITS, number & ((1 << _COUNT_BITS) - 1)
-        return Origin(lane, count) if lane < self._lanes and count else None
+        lane, in_lane = number >> _COUNT_BITS, number & ((1 << _COUNT_BITS) - 1)
+        return Origin(lane, in_lane) if lane < self._lanes and in_lane else None
 
 
 #: The process's ids. One space for all protocols, so that a reply that strays between them is recognised too.

@@ -8,7 +8,7 @@ and name nothing (a raw `ACK`).
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from protocols.errors import RemoteProtocolError
 from records.violations import SHAPE, UNKNOWN_ID
@@ -27,6 +27,17 @@ class Codec(Protocol):
     error: Any
 
     def receive_data(self, data: bytes) -> Sequence[Any]: ...
+
+
+class Stray(NamedTuple):
+    """What broke the protocol outside the check of one reply."""
+
+    kind: str  # of records.violations
+    detail: str
+    request_id: Any
+    got: bytes
+    connection: str
+    request_fails: bool  # a request fails (or has failed) with it: it must not be counted twice
 
 
 class Session:

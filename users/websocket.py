@@ -34,26 +34,25 @@ class WebSocketSession(Session):
     def receive_data(self, data: bytes) -> Sequence[Any]:
         replies = []
         for event in self._receive(data):
-            kind = type(event)
-            if kind is Text or kind is Binary:
+            if isinstance(event, (Text, Binary)):
                 replies.append(self.read(event.data))
             else:
                 self._has_chatter = True
-                if kind is Opened:
+                if isinstance(event, Opened):
                     self.ready = True
-                elif kind is Closed and not self.finished:
+                elif isinstance(event, Closed) and not self.finished:
                     self.finished = f"websocket closed by server with code {event.code}"
         return replies
 
     def receive_eof(self) -> None:
         for event in self._ws.receive_eof() or ():
-            if type(event) is Closed and not self.finished:
+            if isinstance(event, Closed) and not self.finished:
                 self.finished = f"websocket closed by server with code {event.code}"
 
     def frame(self, payload: str | bytes) -> bytes:
         """The bytes of one message: text for str, binary for bytes."""
         ws = self._ws
-        if type(payload) is str:
+        if isinstance(payload, str):
             ws.send_text(payload)
         else:
             ws.send_binary(payload)

@@ -1,0 +1,212 @@
+"""Users that act as the controller of F00D devices: toggle, wait for the acknowledgement, try again (seed 003).
+
+As in the original, an attempt has a connection and a message id of its own by default, connecting may take 1.0 s,
+the acknowledgement 1.5 s, and between attempts it waits 0.25 s * 2^(n-1) and up to 0.1 s more. An attempt is
+repeated when nothing came back; an acknowledgement that is *wrong* is a failure at once, never hidden by a retry.
+
+`--ack raw` demands exactly the bytes `ACK`. `--ack framed` demands the acknowledgement of this very packet, and
+with `--f00d-connections reuse` lets `--depth` packets share a connection.
+"""
+
+import random
+from collections.abc import Sequence
+from time import monotonic_ns
+from typing import Any, ClassVar, Final, NamedTuple, Self
+
+import gevent
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
+
+from protocols.f00d import RAW_ACK, TOGGLE, FramedAckDecoder, Packet, RawAckDecoder, encode_packet
+from records.violations import ACK
+from users import options
+from users.client import Client
+from users.connection import Connection
+from users.f00d_metrics import CONNECTION_FAILED, TIMEOUT, DeviceMetrics
+from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
+from users.protocol_user import ProtocolUser
+from users.session import CodecSession, Session
+from users.transport import Endpoint
+
+# Seed 003, "Timeouts".
+CONNECT_TIMEOUT_S: Final = 1.0
+IO_TIMEOUT_S: Final = 1.5
+RETRY_DELAY_S: Final = 0.25
+RETRY_JITTER_S: Final = 0.1
+
+_NS_PER_S: Final = 1e9
+MSG_ID_CHARS: Final = 16
+
+options.offer("depth", "ack", "f00d_connections", "attempts")
+
+
+class RawAck(NamedTuple):
+    """`ACK`: names no packet, so it is the oldest's."""
+
+    request_id: None
+    data: bytes
+
+
+class FramedAck(NamedTuple):
+    """The acknowledgement of the packet with this msg_id."""
+
+    request_id: str
+
+
+class RawAckSession(CodecSession):
+    """Unframed acknowledgements, matched by order."""
+
+    matches_by_id = False
+    unasked_kind = ACK
+    malformed_kind = ACK
+
+    def __init__(self) -> None:
+        super().__init__(RawAckDecoder())
+        self.receive_data = self._receive  # type: ignore[method-assign]
+
+    def _receive(self, data: bytes) -> Sequence[RawAck]:
+        return [RawAck(None, ack) for ack in self.codec.receive_data(data)]
+
+    def example(self, reply: RawAck) -> bytes:
+        return reply.data
+
+
+class FramedAckSession(CodecSession):
+    """Framed acknowledgements, matched by msg_id."""
+
+    unasked_kind = ACK
+
+    def __init__(self) -> None:
+        super().__init__(FramedAckDecoder())
+        self.receive_data = self._receive  # type: ignore[method-assign]
+
+    def _receive(self, data: bytes) -> Sequence[FramedAck]:
+        return [FramedAck(msg_id) for msg_id in self.codec.receive_data(data)]
+
+    def identify(self, request_id: Any) -> int | None:
+        if len(request_id) != MSG_ID_CHARS:
+            return None
+        try:
+            return int(request_id, 16)
+        except ValueError:
+            return None
+
+    def example(self, reply: FramedAck) -> bytes:
+        return reply.request_id.encode()
+
+
+class F00DClient(Client):
+    """`toggle`: one command, acknowledged, in as many attempts as it takes and is allowed."""
+
+    request_type = "f00d"
+    fixed_timeout_s = IO_TIMEOUT_S
+
+    def __init__(self, user: Any, endpoint: Endpoint) -> None:
+        parsed = user.environment.parsed_options
+        self._framed = options.value(parsed, "ack") == "framed"
+        self._reuses = options.value(parsed, "f00d_connections") == "reuse"
+        self._retrying = Retrying(
+            stop=stop_after_attempt(options.value(parsed, "attempts")),
+            wait=wait_exponential(multiplier=RETRY_DELAY_S) + wait_random(0, RETRY_JITTER_S),
+            retry=retry_if_exception_type((ConnectFailed, ConnectionLost, ReplyTimeout)),
+            before_sleep=self._before_retry,
+            sleep=gevent.sleep,
+            reraise=True,
+        )
+        self._endpoint = endpoint
+        self.device_id = user.device_id
+        self.metrics = DeviceMetrics(self.device_id)
+        super().__init__(user, endpoint)
+
+    def for_lane(self, user: Any) -> Self:
+        lane = super().for_lane(user)
+        if not self._reuses:
+            lane.connection = lane._connection_to(self._endpoint)
+        return lane
+
+    def toggle(self, state: bool) -> bool:
+        """Switch the device. True when it acknowledged."""
+        intended_ns = self.pace.intended()
+        self._first_call_ns = self._call.return_ns = 0
+        failure: RequestFailure | None = None
+        try:
+            self._retrying(self._attempt, state)
+        except RequestFailure as caught:
+            failure = caught
+        except BaseException:
+            self.recording.cancelled(TOGGLE, intended_ns)
+            raise
+        return_ns = self._call.return_ns if failure is None else monotonic_ns()
+        self.pace.returned(return_ns)
+        call_ns = self._first_call_ns or intended_ns
+        if failure is not None:
+            self.recording.failed(TOGGLE, intended_ns, call_ns, return_ns, failure)
+            return False
+        self.recording.succeeded(TOGGLE, intended_ns, call_ns, return_ns, length=len(RAW_ACK))
+        return True
+
+    def _attempt(self, state: bool) -> None:
+        metrics, call = self.metrics, self._call
+        if not self._reuses:
+            # The last attempt's connection may still be listening for a second acknowledgement.
+            self.connection = self._connection_to(self._endpoint)
+        connection = self.connection
+        try:
+            if not connection.is_open:
+                connection.open(deadline_s=0, attempt_timeout_s=CONNECT_TIMEOUT_S)
+            msg_id = f"{connection.next_id():016x}"
+            data = encode_packet(Packet(TOGGLE, self.device_id, msg_id, state))
+        except ConnectFailed:
+            metrics.not_sent.inc()
+            raise
+        call.call_ns = 0
+        try:
+            connection.exchange(msg_id, data, call)
+        except ReplyTimeout:
+            metrics.sent.inc()
+            metrics.not_received.inc()
+            raise
+        except ConnectionLost:
+            metrics.not_sent.inc()
+            raise
+        except CheckFailed:
+            metrics.sent.inc()
+            metrics.decode_error(_decode_reason(connection))
+            raise
+        finally:
+            self._first_call_ns = self._first_call_ns or call.call_ns
+            if not self._reuses:
+                connection.close_later()
+        metrics.sent.inc()
+        metrics.received.inc()
+        metrics.latency.observe((call.return_ns - call.call_ns) / _NS_PER_S)
+
+    def _before_retry(self, state: Any) -> None:
+        timed_out = isinstance(state.outcome.exception(), ReplyTimeout)
+        self.metrics.retransmit(TIMEOUT if timed_out else CONNECTION_FAILED)
+
+    def _session(self) -> Session:
+        return FramedAckSession() if self._framed else RawAckSession()
+
+
+class F00DUser(ProtocolUser):
+    """Abstract user with an `F00DClient` as `client`; each user is one device."""
+
+    abstract = True
+    client_class: ClassVar[type[Client]] = F00DClient
+    host = "tcp://127.0.0.1:9000"
+    client: F00DClient
+
+    def __init__(self, environment: Any) -> None:
+        self.device_id = f"device-{random.getrandbits(32):08x}"
+        super().__init__(environment)
+        self.is_on = False
+
+    def toggle(self) -> bool:
+        """Switch the device over. True when it acknowledged."""
+        self.is_on = not self.is_on
+        return self.client.toggle(self.is_on)
+
+
+def _decode_reason(connection: Connection) -> str:
+    error = connection.session.error
+    return error.reason if error is not None else "unreadable"

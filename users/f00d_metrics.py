@@ -1,0 +1,63 @@
+"""The device client's own metrics, under the names that the seed gave them.
+
+One registry per process, apart from prometheus_client's default one: nothing else of the process appears in it,
+and tests and several runs of one process do not collide.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+CONNECTION_FAILED: Final = "connection_failed"
+TIMEOUT: Final = "timeout"
+
+# Seed 003's buckets, in seconds.
+LATENCY_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+
+registry = CollectorRegistry()
+
+packets_sent = Counter(
+    "tcp_comm_packet_sent", "Packets sent, by outcome (success, error).", ["device_id", "outcome"], registry=registry
+)
+packets_received = Counter(
+    "tcp_comm_packet_recv",
+    "Acknowledgements waited for, by outcome (success, timeout).",
+    ["device_id", "outcome"],
+    registry=registry,
+)
+packet_latency_seconds = Histogram(
+    "tcp_comm_packet_latency_seconds",
+    "From the first byte of a packet to its acknowledgement.",
+    ["device_id"],
+    buckets=LATENCY_BUCKETS_S,
+    registry=registry,
+)
+retransmits = Counter(
+    "tcp_comm_packet_retransmit",
+    "Attempts after the first, by what ended the one before (connection_failed, timeout).",
+    ["device_id", "reason"],
+    registry=registry,
+)
+decode_errors = Counter(
+    "tcp_comm_decode_errors", "Replies that could not be read, by reason.", ["device_id", "reason"], registry=registry
+)
+
+
+class DeviceMetrics:
+    """The metrics of one device, looked up once."""
+
+    def __init__(self, device_id: str) -> None:
+        self.sent = packets_sent.labels(device_id, "success")
+        self.not_sent = packets_sent.labels(device_id, "error")
+        self.received = packets_received.labels(device_id, "success")
+        self.not_received = packets_received.labels(device_id, "timeout")
+        self.latency = packet_latency_seconds.labels(device_id)
+        self._device_id = device_id
+
+    def retransmit(self, reason: str) -> None:
+        """Another attempt begins."""
+        retransmits.labels(self._device_id, reason).inc()
+
+    def decode_error(self, reason: str) -> None:
+        """A reply could not be read."""
+        decode_errors.labels(self._device_id, reason).inc()
