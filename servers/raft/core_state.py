@@ -73,7 +73,7 @@ class CoreState:
         self.peers = tuple(sorted(member for member in config.members if member != config.node_id))
         self.quorum = len(config.members) // 2 + 1
         self.log = MemoryLog(snapshot_index, snapshot_term, entries)
-        if self.log.last_term > hard_state.term:
+        if self.log.last_index > snapshot_index and self.log.last_term > hard_state.term:
             raise InvariantBroken(
                 f"the log ends in term {self.log.last_term} but the durable term is only {hard_state.term}"
             )
@@ -81,6 +81,10 @@ class CoreState:
         self._load_snapshot = load_snapshot
 
         self.term, self.vote = hard_state
+        if snapshot_term > self.term:
+            # The snapshot was saved before the term it ends in was synced. No vote of that term has left this
+            # node, since a vote leaves only after its sync.
+            self.term, self.vote = snapshot_term, NOBODY
         self.role = FOLLOWER
         self.leader = NOBODY
         self.commit_index = snapshot_index
@@ -106,7 +110,7 @@ class CoreState:
         self._outgoing_snapshot: Snapshot | None = None
 
         # What the next Ready will carry.
-        self._dirty = False
+        self._dirty = self.term != hard_state.term
         self._before: list[PeerMessage] = []
         self._after: list[PeerMessage] = []
         self._read_states: list[ReadState] = []

@@ -3,6 +3,10 @@
 Three states, as in etcd-io/raft: PROBE sends one Append and waits for the answer, because it does not know where
 the logs agree; REPLICATE sends ahead, up to a bounded number of unanswered Appends; SNAPSHOT sends chunks one
 by one, because the entries the follower needs are trimmed.
+
+How far ahead is a window that starts at one Append after every probe and doubles with every acknowledgement. Without
+it, a link that reorders makes a storm: every refusal starts a probe, every answered probe a full window, and every
+Append that overtook another is refused again.
 """
 
 from collections import deque
@@ -12,6 +16,9 @@ from servers.raft.types import PeerStatus, Snapshot
 PROBE = 0
 REPLICATE = 1
 SNAPSHOT = 2
+
+# Growth stops here; CoreConfig.max_inflight_appends is the limit that counts.
+MAX_WINDOW = 1 << 16
 
 STATE_NAMES = ("probe", "replicate", "snapshot")
 
@@ -30,6 +37,7 @@ class Progress:
         "round",
         "snapshot",
         "state",
+        "window",
     )
 
     def __init__(self, node_id: int, next_index: int, now: int) -> None:
@@ -38,6 +46,8 @@ class Progress:
         self.match = 0
         self.next = next_index
         self.paused = False
+        # How many Appends may be unanswered; the configuration bounds it too.
+        self.window = 1
         # Last index of each unanswered Append.
         self.inflight: deque[int] = deque()
         self.commit_sent = 0
@@ -51,6 +61,7 @@ class Progress:
     def become_probe(self, next_index: int) -> None:
         self.state = PROBE
         self.next = max(next_index, self.match + 1)
+        self.window = 1
         self.paused = False
         self.inflight.clear()
         self.snapshot = None
@@ -80,6 +91,8 @@ class Progress:
             return False
         self.match = index
         self.next = max(self.next, index + 1)
+        if self.window < MAX_WINDOW:
+            self.window *= 2
         return True
 
     def status(self, now: int) -> PeerStatus:

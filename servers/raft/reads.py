@@ -37,7 +37,7 @@ class Reads(CoreState):
             batch.deadline = self.now + self.config.election_ticks_max
             self._asked[context] = batch
             self._next_reads = ReadBatch()
-            self._before.append(ReadRequest(self.node_id, self.leader, self.term, context))
+            self._send_when_term_durable(ReadRequest(self.node_id, self.leader, self.term, context))
 
     def _begin_round(self, batch: ReadBatch) -> None:
         self._next_reads = ReadBatch()

@@ -72,7 +72,8 @@ class Replication(Elections):
         if progress.next <= self.log.base_index:
             self._start_snapshot(progress)
             return
-        while progress.next <= last_index and len(progress.inflight) < self.config.max_inflight_appends:
+        window = min(progress.window, self.config.max_inflight_appends)
+        while progress.next <= last_index and len(progress.inflight) < window:
             entries = self._send_append(progress, shared)
             progress.next = entries[-1].index + 1
             progress.inflight.append(entries[-1].index)

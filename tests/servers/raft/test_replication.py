@@ -155,9 +155,21 @@ class TestLeader:
         for _ in range(10):
             node.core.propose(b"x" * 90)
         sent = of_type(node.run(), Append)
-        assert [len(message.entries) for message in sent] == [1, 1, 1]
-        more = of_type(node.acknowledge(2, 2), Append)
-        assert [message.prev_index for message in more] == [4]
+        assert [message.prev_index for message in sent] == [1, 2]  # the window grows with every acknowledgement
+        more = of_type(node.acknowledge(2, 3), Append)
+        assert [(message.prev_index, len(message.entries)) for message in more] == [(3, 1), (4, 1), (5, 1)]
+        assert of_type(node.run(), Append) == []
+
+    def test_a_link_that_reorders_makes_no_storm(self):
+        node = DrivenCore(max_append_bytes=1)
+        node.elect()
+        node.acknowledge(2)
+        for _ in range(64):
+            node.core.propose(b"x")
+        first = of_type(node.run(), Append)
+        answers = [AppendReply(2, 1, 1, False, prev, 1, 1) for prev in range(5, 60)]
+        resent = of_type(node.step(*answers), Append)
+        assert len(first) + len(resent) <= 4
 
     def test_probing_sends_one_append_until_it_is_answered(self):
         node = DrivenCore()
