@@ -62,6 +62,10 @@ def main() -> None:
     except _mistakes() as error:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
         sys.exit(EXIT_HARNESS)
+    except OSError as error:  # a missing permission, a full disk: what and where, not how we came there
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{place}", file=sys.stderr)
+        sys.exit(EXIT_HARNESS)
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
@@ -225,6 +229,56 @@ def down(run: Run = None) -> None:
     from swarmproof.remote import send_down
 
     send_down(run, RUNS)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_JSONL", help="A run directory, or a history.")],
+    quiet: Quiet = False,
+) -> None:
+    """Judge again, offline. Exit code: 0 valid, 1 invalid, 2 unknown, 4 only a threshold failed, 3 could not judge.
+
+    Example: `swarmproof check runs/latest`
+    """
+    from swarmproof.console import Printer
+    from swarmproof.judging import check_path
+
+    raise typer.Exit(check_path(path, Printer(quiet=quiet)))
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]) -> None:
+    """Build report.html and junit.xml again from what a run left, and print its result.
+
+    Example: `swarmproof report runs/latest`
+    """
+    from records.run_directory import RunDirectory
+    from swarmproof.console import Printer
+    from swarmproof.judging import write_reports
+    from swarmproof.report import print_report
+
+    run = RunDirectory.open(run_dir)
+    write_reports(run)
+    print_report(run, Printer().out)
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="By default RUN_DIR/history.jsonl; - is stdout."),
+    ] = None,
+) -> None:
+    """Write the history of a run as JSON lines.
+
+    Example: `swarmproof export runs/latest -o - | head`
+    """
+    from swarmproof.judging import export as export_history
+
+    count, where = export_history(run_dir, output)
+    if where is not None:
+        _say(f"{count} operations in {where}")
 
 
 @app.command(name="integration-test")

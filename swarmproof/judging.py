@@ -1,20 +1,80 @@
 """From a run directory to what a person sees: the verdict, the table, the report's files, and the exit code."""
 
-from records.operations import HistoryError
-from records.run_directory import REPORT_HTML, RunDirectory, RunDirectoryError
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from records.operations import HistoryError, Operation, read_jsonl, read_operations, write_jsonl
+from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
 from swarmproof.console import Printer
 from swarmproof.ending import EXIT_HARNESS
+from swarmproof.judge import Verdict, check_history, judge
+from swarmproof.report import print_report, write_html, write_junit
+
+EXPORT_NAME = "history.jsonl"
 
 
 def judge_and_report(run: RunDirectory, printer: Printer) -> int:
-    """Judge `run`, write its files, print the result; the exit code of the verdict."""
-    from swarmproof.judge import judge
-
+    """Judge `run`, write its files, print the result; the exit code of the verdict, 3 when it cannot be judged."""
     try:
         verdict = judge(run)
     except (HistoryError, RunDirectoryError) as error:
         printer.error(f"cannot judge this run: {error}")
         return EXIT_HARNESS
-    printer.result(f"verdict {verdict.verdict.upper()}   {verdict.summary}")
-    printer.result(f"report  {run.file(REPORT_HTML)}")
+    write_reports(run)
+    printer.say("")
+    print_report(run, printer.out)
     return verdict.exit_code
+
+
+def write_reports(run: RunDirectory) -> None:
+    """report.html and junit.xml, from what the run directory holds."""
+    write_html(run)
+    write_junit(run)
+
+
+def check_path(path: Path, printer: Printer) -> int:
+    """Judge a run directory, or a history of JSON lines, again; the exit code.
+
+    Errors: HistoryError, RunDirectoryError.
+    """
+    if path.is_dir():
+        run = RunDirectory.open(path)
+        if run.read_json(RUN_JSON) is None and not any(run.operations_dir.glob("*")):
+            raise RunDirectoryError(f"{path} holds no run; give a run directory or a history of JSON lines")
+        verdict = judge(run)
+    elif path.exists():
+        verdict = check_history(read_jsonl(path))
+    else:
+        raise RunDirectoryError(f"there is no {path}; give a run directory or a history of JSON lines")
+    show_verdict(verdict, printer)
+    return verdict.exit_code
+
+
+def show_verdict(verdict: Verdict, printer: Printer) -> None:
+    """Each check with its reason, the counterexample's sentence, and the verdict."""
+    width = max((len(check.name) for check in verdict.checks), default=0)
+    for check in verdict.checks:
+        printer.say(f"{check.name:<{width}}  {check.verdict:<14}  {check.reason}")
+    example = verdict.counterexample
+    sentence = example.get("sentence") if example is not None else None
+    if sentence:
+        printer.result(f"counterexample: {sentence}")
+    printer.result(f"verdict {verdict.verdict.upper()}   {verdict.summary}")
+
+
+def export(path: Path, output: Path | None) -> tuple[int, Path | None]:
+    """Write the history of a run as JSON lines; how many operations and where (`-` is stdout, None).
+
+    Errors: HistoryError, RunDirectoryError.
+    """
+    run = RunDirectory.open(path)
+    operations: Iterator[Operation] = read_operations(run)
+    if output is not None and str(output) == "-":
+        return write_jsonl(operations, sys.stdout), None
+    target = output or run.file(EXPORT_NAME)
+    try:
+        with target.open("w", encoding="utf-8") as file:
+            return write_jsonl(operations, file), target
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write {target}: {error.strerror}; choose another with --output") from error

@@ -156,4 +156,4 @@ class Supervisor:
             append_fault(self.run, record)
 
     def _say_fault(self, text: str) -> None:
-        self.say(f"fault: {text}")
+        self.say(f"fault  {text}")

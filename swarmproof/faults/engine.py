@@ -114,7 +114,7 @@ class FaultEngine:
                 continue
             if self._start_when_allowed(record, scheduled.spec.heal_after_s, float("inf")) is None:
                 self._write(record)
-                self._say(f"{record.kind} {record.target}: not carried out, {record.error}")
+                self._say_when(f"{record.kind} {record.target}: not carried out, {record.error}")
 
     def _start_when_allowed(
         self, record: FaultRecord, heal_after_s: float | None, deadline: float
@@ -163,12 +163,18 @@ class FaultEngine:
             load_start_ns=self._load_start_ns,
             probe=self._probes.get(choice.cluster.name) if choice.cluster is not None else None,
             write=self._write,
-            say=self._say,
+            say=self._say_when,
         )
         with self._lock:
             self._active.append(active)
         threading.Thread(target=active.run, name=f"fault-{record.id}", daemon=True).start()
         return active
+
+    def _say_when(self, text: str) -> None:
+        """With the seconds since the load began, when there is one."""
+        if self._load_start_ns is not None:
+            text = f"{(time.monotonic_ns() - self._load_start_ns) / 1e9:6.1f} s  {text}"
+        self._say(text)
 
     def _unfinished(self) -> list[ActiveFault]:
         with self._lock:
