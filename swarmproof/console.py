@@ -18,6 +18,8 @@ class Printer:
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.out = Console(highlight=False, soft_wrap=True)
+        if not self.out.is_terminal:
+            self.out.width = PIPE_WIDTH
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
         self._lock = threading.Lock()
 
@@ -47,7 +49,7 @@ class Printer:
 
     def table(self, table: Table) -> None:
         with self._lock:
-            self.out.print(table, width=None if self.is_terminal else PIPE_WIDTH)
+            self.out.print(table)
 
 
 def targets_table(rows: Iterable[dict[str, Any]]) -> Table:

@@ -191,11 +191,12 @@ class ActiveFault:
         cluster = self.choice.cluster
         if cluster is None or cluster.watch is None or not isinstance(member, RaftMember):
             return
+        began_ns = time.monotonic_ns()
         deadline = time.monotonic() + BACK_WITHIN_S
         while (
             time.monotonic() < deadline and not self._abandoned
         ):  # it is back when it follows (or leads) again, not when its process runs
-            status = cluster.watch.status(member.node_id)
+            status = cluster.watch.status(member.node_id, began_ns)
             if status is not None and status.leader is not None:
                 return
             time.sleep(LOOK_AGAIN_S)

@@ -26,6 +26,7 @@ WATCHDOG = Path(__file__).with_name("watchdog.py")
 # Isolated (-I) and without site (-S): both scripts need the standard library only, and start in about 15 ms.
 SCRIPT_PYTHON = (sys.executable, "-I", "-S")
 WATCHDOG_ENDS_WITHIN_S = 5.0
+GONE_WITHIN_S = 2.0  # SIGKILL takes milliseconds; a process in an uninterruptible wait is the watchdog's to kill again
 
 _Job = tuple[Callable[[], "subprocess.Popen[bytes]"], "Future[subprocess.Popen[bytes]]"]
 
@@ -40,7 +41,7 @@ class Guard:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._groups: set[int] = set()
+        self._groups: dict[int, subprocess.Popen[bytes]] = {}
         self._paths: set[str] = set()
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._closed = False
@@ -84,7 +85,7 @@ class Guard:
             )
             # Here, not in the caller: a Ctrl-C while the caller waits must not lose the registration.
             with self._lock:
-                self._groups.add(process.pid)
+                self._groups[process.pid] = process
                 self._tell("+group", process.pid)
             return process
 
@@ -96,7 +97,7 @@ class Guard:
         """The group is gone: the watchdog need not kill it (and must not: the number may be used again)."""
         with self._lock:
             if pgid in self._groups:
-                self._groups.discard(pgid)
+                del self._groups[pgid]
                 self._tell("-group", pgid)
 
     def protect(self, path: Path) -> None:
@@ -120,11 +121,16 @@ class Guard:
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
-            groups, paths, watchdog = list(self._groups), list(self._paths), self._watchdog
+            groups, paths, watchdog = dict(self._groups), list(self._paths), self._watchdog
         for group in groups:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
+        for group, process in groups.items():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GONE_WITHIN_S)
+                self.release(group)
+        with self._lock:
+            self._closed = True
         for path in paths:
             if os.path.isdir(path):
                 shutil.rmtree(path, ignore_errors=True)

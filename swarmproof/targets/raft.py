@@ -175,16 +175,16 @@ class RaftTarget(Target):
         return found
 
     def wait_until_all_answer(self, timeout_s: float, give_up: Callable[[], bool] = lambda: False) -> list[str]:
-        """Wait until every node answers and one leads; the names of those that do not by then."""
+        """Wait until every node answers and knows who leads; the names of those that do not by then."""
         watch = self.start_watching()
+        began_ns = time.monotonic_ns()  # what a node said before may be from before its death
         deadline = time.monotonic() + timeout_s
         with watch.urgently():
             while True:
-                silent = [member.name for member in self._members if watch.status(member.node_id) is None]
-                if not silent and watch.leader() is not None:
-                    return []
-                if time.monotonic() > deadline or give_up():
-                    return silent or [f"{self.name} (no leader)"]
+                seen = {m.name: watch.status(m.node_id, began_ns) for m in self._members}
+                silent = [name for name, status in seen.items() if status is None or status.leader is None]
+                if not silent or time.monotonic() > deadline or give_up():
+                    return silent
                 time.sleep(0.02)
 
     def rows(self) -> list[MemberRow]:
@@ -213,6 +213,7 @@ class RaftTarget(Target):
         for member in self._members:
             member.wait_ready()
         self.wait_for_leader()
+        self.wait_until_all_answer(LEADER_WITHIN_S)  # so that the first table shows one term everywhere
 
     def _make_members(self) -> None:
         ports = self._asked_ports or free_ports(self._count)

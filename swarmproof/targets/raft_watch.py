@@ -46,10 +46,11 @@ class RaftWatch:
         for thread in self._threads:
             thread.start()
 
-    def status(self, node: int) -> KvStatus | None:
-        """The node's latest status, None when it does not answer."""
+    def status(self, node: int, since_ns: int = 0) -> KvStatus | None:
+        """The node's latest status, None when it does not answer (or has not since `since_ns`)."""
         with self._changed:
-            return self._fresh(node)
+            view = self._views.get(node)
+            return self._fresh(node) if view is not None and view[1] >= since_ns else None
 
     def leader(self) -> Leadership | None:
         """The leader of the highest term, None while there is none."""
@@ -124,21 +125,22 @@ class RaftWatch:
         wake = self._wake[node]
         with KvConnection(host, port, ANSWER_WITHIN_S) as connection:
             while not self._closed:
+                asked_ns = time.monotonic_ns()
                 try:
                     status: KvStatus | None = connection.status()
                 except KvUnavailable:
                     status = None
-                self._see(node, status)
+                self._see(node, status, asked_ns)
                 wake.wait(OUTAGE_INTERVAL_S if self._urgent else QUIET_INTERVAL_S)
                 wake.clear()
 
-    def _see(self, node: int, status: KvStatus | None) -> None:
+    def _see(self, node: int, status: KvStatus | None, asked_ns: int) -> None:
         now_ns = time.monotonic_ns()
         with self._changed:
             if status is None:
                 self._views.pop(node, None)
             else:
-                self._views[node] = (status, now_ns)
+                self._views[node] = (status, asked_ns)  # it said so at some time after it was asked
                 if status.role == LEADER:
                     self._leaders.setdefault((node, status.term), now_ns)
             self._changed.notify_all()
