@@ -116,7 +116,7 @@ def simulate(
 
 
 def fault(
-    number: int, at_s: float, start_ns: int, leader: int = 1, term: int = 1, took_effect: bool = True
+    number: int, at_s: float, start_ns: int, *, leader: int = 1, term: int = 1, took_effect: bool = True
 ) -> FaultRecord:
     """A leader kill at ``at_s`` with a plausible recovery."""
     after = leader % 3 + 1
