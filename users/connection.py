@@ -145,9 +145,9 @@ class Connection:
 
         Callers that come while another one connects wait for it and share its luck. Raises ConnectFailed.
         """
-        if self._opening is not None:
-            self._opening.get()
-            return
+        while self._opening is not None:
+            if self._opening.get():  # False: the one who tried was stopped, the next in line tries
+                return
         opening = self._opening = AsyncResult()
         # One attempt and no more when the deadline is 0: that is how a single try is asked for.
         retrying = Retrying(
@@ -172,12 +172,12 @@ class Connection:
 
         try:
             retrying(attempt)
-            opening.set(None)
+            opening.set(True)
         except ConnectFailed as failure:
             opening.set_exception(failure)
             raise
         except BaseException:
-            opening.set_exception(ConnectFailed("connecting was given up"))
+            opening.set(False)
             raise
         finally:
             self._opening = None
@@ -253,12 +253,22 @@ class Connection:
         except BaseException:  # killed, or the caller's own gevent.Timeout
             call.greenlet = None
             call.return_ns = monotonic_ns()
-            if pending.pop(request_id, None) is not None:
-                _remember(self._cancelled, request_id, None)
+            self._cancel(request_id, call)
             raise
         if call.error is not None:
             raise call.error
         return reply
+
+    def _cancel(self, request_id: Any, call: Call) -> None:
+        if request_id not in self._pending:
+            return
+        if self._by_id:
+            del self._pending[request_id]
+            _remember(self._cancelled, request_id, None)
+        else:
+            # Its reply still comes in its turn: an empty place waits for it.
+            self._pending[request_id] = place = Call()
+            place.request_id, place.call_ns = request_id, call.call_ns
 
     def post(self, request_id: Any, data: bytes) -> None:
         """Send `data` that need not be answered (a reply to it is ignored). Raises ConnectionLost."""
@@ -374,7 +384,7 @@ class Connection:
         try:
             for call, greenlet, reply in calls:
                 # A caller that an earlier one of this batch made stop waiting has no greenlet any more.
-                if call.greenlet is greenlet:
+                if greenlet is not None and call.greenlet is greenlet:
                     call.greenlet = None
                     greenlet.switch(reply)
         finally:
@@ -547,8 +557,8 @@ class Connection:
             self._timer.start(self._forget)
 
     def _say_goodbye(self) -> None:
-        for request_id in self._pending:
-            _remember(self._cancelled, request_id, None)
+        for request_id, call in list(self._pending.items()):
+            self._cancel(request_id, call)
         farewell = self.session.closing()
         if farewell:
             self._send(farewell)

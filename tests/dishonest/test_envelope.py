@@ -1,0 +1,113 @@
+"""An envelope server that breaks a rule now and then: each kind is reported by name, and none is missed."""
+
+from pathlib import Path
+
+import pytest
+
+from records import violations
+from tests.dishonest import envelope_server as server_kinds
+from tests.dishonest.envelope_server import EnvelopeServer
+from tests.locustfiles.runs import LocustRun, run_locust
+
+MISSING_TEXT = "missing reply: nothing came within the timeout"
+QUOTA = 15
+
+
+def run(server: EnvelopeServer, directory: Path, *options: str, users: int = 4) -> LocustRun:
+    host = f"tcp://127.0.0.1:{server.port}"
+    # The timeout is long against a busy machine and short against the run, which ends well after the last misdeed.
+    return run_locust("envelope", directory, "--host", host, "--timeout", "0.5", *options, users=users, seconds=6)
+
+
+@pytest.mark.parametrize("depth", [1, 8])
+@pytest.mark.parametrize(
+    ("misdeed", "recorded", "failure"),
+    [
+        (server_kinds.FLIP, {violations.PAYLOAD: 1}, {violations.PAYLOAD: 1}),
+        (server_kinds.TWICE, {violations.DUPLICATE: 1}, {violations.DUPLICATE: 1}),
+        (server_kinds.VERSION, {violations.VERSION: 1}, {violations.VERSION: 1}),
+        (server_kinds.TYPE, {violations.TYPE: 1}, {violations.TYPE: 1}),
+        (server_kinds.DROP, {violations.MISSING: 1}, {MISSING_TEXT: 1}),
+        (server_kinds.TIMESTAMP, {violations.TIMESTAMP: 1}, {violations.TIMESTAMP: 1}),
+        (
+            server_kinds.UNKNOWN_ID,
+            {violations.UNKNOWN_ID: 1, violations.MISSING: 1},
+            {violations.UNKNOWN_ID: 1, MISSING_TEXT: 1},
+        ),
+        (
+            server_kinds.CROSS,
+            {violations.CROSSED: 1, violations.MISSING: 1},
+            {violations.CROSSED: 1, MISSING_TEXT: 1},
+        ),
+    ],
+)
+def test_every_misdeed_is_counted_under_its_name(
+    tmp_path: Path, misdeed: str, recorded: dict[str, int], failure: dict[str, int], depth: int
+) -> None:
+    with EnvelopeServer((misdeed,), quota=QUOTA) as server:
+        result = run(server, tmp_path, "--depth", str(depth))
+    assert server.planted == {misdeed: QUOTA}, "the run was too short to plant all"
+    assert result.violations == {kind: number * QUOTA for kind, number in recorded.items()}
+    assert result.errors == {text: number * QUOTA for text, number in failure.items()}
+    assert result.exit_code == 1
+
+
+def test_swapped_ids_of_pipelined_replies_are_two_payload_mismatches(tmp_path: Path) -> None:
+    with EnvelopeServer((server_kinds.SWAP,), quota=QUOTA) as server:
+        result = run(server, tmp_path, "--depth", "16")
+    assert server.is_done
+    assert result.violations == {violations.PAYLOAD: 2 * QUOTA}
+    assert result.errors == {violations.PAYLOAD: 2 * QUOTA}
+
+
+def test_a_close_inside_a_frame_is_told_from_a_plain_close(tmp_path: Path) -> None:
+    with EnvelopeServer((server_kinds.CLOSE_MID_FRAME,), quota=QUOTA) as server:
+        result = run(server, tmp_path)
+    assert server.is_done
+    assert result.errors == {"connection closed inside a reply": QUOTA}
+    assert result.exit_code == 1
+    assert "Traceback" not in result.log
+
+
+def test_an_unreadable_stream_is_one_malformed_reply_each_and_the_users_reconnect(tmp_path: Path) -> None:
+    with EnvelopeServer((server_kinds.OVERSIZE,), quota=QUOTA) as server:
+        result = run(server, tmp_path)
+    assert server.is_done
+    assert result.violations == {violations.SHAPE: QUOTA}
+    assert result.errors == {"malformed reply: frame too large": QUOTA}
+    assert result.requests("echo") > 1000
+
+
+def test_many_kinds_at_once_are_told_apart(tmp_path: Path) -> None:
+    kinds = (
+        server_kinds.FLIP,
+        server_kinds.TWICE,
+        server_kinds.VERSION,
+        server_kinds.DROP,
+        server_kinds.TIMESTAMP,
+        server_kinds.TYPE,
+    )
+    with EnvelopeServer(kinds, quota=QUOTA) as server:
+        result = run(server, tmp_path, "--depth", "4")
+    assert server.is_done
+    assert result.violations == dict.fromkeys(
+        [
+            violations.PAYLOAD,
+            violations.DUPLICATE,
+            violations.VERSION,
+            violations.MISSING,
+            violations.TIMESTAMP,
+            violations.TYPE,
+        ],
+        QUOTA,
+    )
+
+
+@pytest.mark.parametrize("depth", [1, 8])
+def test_an_honest_twin_gives_no_failure(tmp_path: Path, depth: int) -> None:
+    with EnvelopeServer() as server:
+        result = run(server, tmp_path, "--depth", str(depth))
+    assert result.requests("echo") > 1000
+    assert result.errors == {}
+    assert result.violations == {}
+    assert result.exit_code == 0

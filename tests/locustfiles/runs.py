@@ -1,0 +1,58 @@
+"""Plain Locust runs of a scenario, as a user would start them, and what they left behind."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from records.run_directory import RunDirectory
+from records.violations import read_violations
+from tests.processes import ROOT, Process
+
+RUN_DEADLINE_S = 90.0
+
+
+class LocustRun:
+    """The outcome: exit code, output, Locust's own table and errors, violations by kind."""
+
+    def __init__(self, exit_code: int, log: str, directory: Path) -> None:
+        self.exit_code = exit_code
+        self.log = log
+        self.run = RunDirectory(directory / "run")
+        table = directory / "stats.json"
+        self.table: list[dict[str, Any]] = json.loads(table.read_text()) if table.exists() else []
+
+    def requests(self, name: str) -> int:
+        return sum(row["num_requests"] for row in self.table if row["name"] == name)
+
+    @property
+    def errors(self) -> Counter[str]:
+        """Locust's failures by text."""
+        load = (self.run.read_json("run.json") or {}).get("load", {})
+        counts: Counter[str] = Counter()
+        for error in load.get("errors", []):
+            counts[error["error"]] += error["count"]
+        return counts
+
+    @property
+    def violations(self) -> Counter[str]:
+        """Recorded violations by kind."""
+        counts: Counter[str] = Counter()
+        for (kind, _), number in read_violations(self.run)[0].items():
+            counts[kind] += number
+        return counts
+
+
+def run_locust(scenario: str, directory: Path, *options: str, users: int = 4, seconds: float = 3) -> LocustRun:
+    """`locust -f locustfiles/SCENARIO.py --headless ...` to its end. Its files go into `directory`."""
+    path = scenario if scenario.endswith(".py") else str(ROOT / "locustfiles" / f"{scenario}.py")
+    command = [sys.executable, "-m", "locust", "-f", path, "--headless", "--only-summary"]
+    command += ["-u", str(users), "-r", "100", "-t", f"{seconds}s", "--run-dir", str(directory / "run")]
+    command += ["--json-file", str(directory / "stats"), *options]
+    process = Process(command)
+    try:
+        exit_code = process.wait(RUN_DEADLINE_S)
+        return LocustRun(exit_code, process.log(), directory)
+    finally:
+        process.close()
