@@ -40,19 +40,22 @@ def server_parser(name: str, summary: str, example: str, default_port: int) -> a
     return parser
 
 
-def add_connection_limits(parser: argparse.ArgumentParser, *, max_clients: int) -> None:
-    """Add `--max-clients --idle-timeout --write-timeout` (seconds)."""
+def add_connection_limits(
+    parser: argparse.ArgumentParser, *, max_clients: int, idle: bool = True
+) -> argparse._ArgumentGroup:
+    """Add `--max-clients --idle-timeout --write-timeout` (seconds); the server adds its own to the group."""
     group = parser.add_argument_group("limits")
     group.add_argument(
         "--max-clients", type=count, default=max_clients, metavar="N", help="connections served at a time"
     )
-    group.add_argument(
-        "--idle-timeout",
-        type=seconds,
-        default=IDLE_TIMEOUT_S,
-        metavar="S",
-        help="close a connection that completed no message for S seconds",
-    )
+    if idle:
+        group.add_argument(
+            "--idle-timeout",
+            type=seconds,
+            default=IDLE_TIMEOUT_S,
+            metavar="S",
+            help="close a connection that completed no message for S seconds",
+        )
     group.add_argument(
         "--write-timeout",
         type=seconds,
@@ -60,6 +63,7 @@ def add_connection_limits(parser: argparse.ArgumentParser, *, max_clients: int) 
         metavar="S",
         help="close a connection that did not take a reply within S seconds",
     )
+    return group
 
 
 def add_metrics_port(parser: argparse.ArgumentParser) -> None:

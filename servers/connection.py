@@ -53,9 +53,10 @@ WRITE_TIMEOUT = "write timeout"
 TOO_MUCH_PENDING = "client does not read"
 AT_CAPACITY = "server at capacity"
 SERVER_STOPPING = "server stopping"
+PLAIN_HTTP = "plain HTTP"
 INTERNAL_ERROR = "internal error"
 # The ends that are nobody's fault: not worth a line at the usual level.
-_UNREMARKABLE = frozenset({CLIENT_CLOSED, CLIENT_RESET, SERVER_STOPPING})
+_UNREMARKABLE = frozenset({CLIENT_CLOSED, CLIENT_RESET, PLAIN_HTTP, SERVER_STOPPING})
 _RESETS = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN})
 
 # All connections of the process receive into this one: a callback is done with it before the next one runs.

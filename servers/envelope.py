@@ -299,8 +299,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "python -m servers.envelope --port 9000 --max-clients 1000 --metrics-port 9401",
         DEFAULT_PORT,
     )
-    add_connection_limits(parser, max_clients=MAX_CLIENTS)
-    limits = parser.add_argument_group("envelope limits")
+    limits = add_connection_limits(parser, max_clients=MAX_CLIENTS)
     limits.add_argument(
         "--max-frame-bytes",
         type=size_bytes,

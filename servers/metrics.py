@@ -128,7 +128,10 @@ class CounterSource(Collector):
 class _Server(gevent.pywsgi.WSGIServer):  # type: ignore[misc] # gevent ships no type information
     def handle(self, client_socket: socket.socket, address: Any) -> None:
         client_socket.settimeout(SIDE_DOOR_TIMEOUT_S)
-        super().handle(client_socket, address)
+        try:
+            super().handle(client_socket, address)
+        except OSError:
+            pass  # gone before its answer was out
 
 
 class _Quiet:

@@ -59,15 +59,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default="raw",
         help="raw: the bytes `ACK`, as the original device; framed: a packet that names the msg_id",
     )
-    add_connection_limits(parser, max_clients=MAX_CLIENTS)
-    parser.add_argument(
+    limits = add_connection_limits(parser, max_clients=MAX_CLIENTS)
+    limits.add_argument(
         "--keep-packets",
         type=count,
         default=MAX_KEPT_PACKETS,
         metavar="N",
         help="received packets kept for GET /packets",
     )
-    parser.add_argument(
+    limits.add_argument(
         "--max-devices",
         type=count,
         default=MAX_DEVICES,

@@ -140,6 +140,8 @@ class RefusableAcceptor(Acceptor):
         super().stop()
         try:
             self.sock = bind(self._family, self.address)
+            # Two sockets that may both reuse an address do not keep each other out.
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         except OSError as error:
             log.error("port_not_kept", reason=str(error))
 
@@ -149,6 +151,7 @@ class RefusableAcceptor(Acceptor):
         try:
             if self.sock.fileno() < 0:
                 self.sock = bind(self._family, self.address)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.sock.listen(BACKLOG)
         except OSError as error:
             log.error("port_not_regained", reason=str(error))

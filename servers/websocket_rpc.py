@@ -1,0 +1,67 @@
+"""The WebSocket RPC server (seed 001), in both dialects: see `protocols.rpc`.
+
+    python -m servers.websocket_rpc --port 8082
+
+A method is a function from params to result; `methods().register(name, function)` adds one. It raises InvalidParams
+for params that it cannot use, or RpcMethodError(message, code, data).
+"""
+
+import time
+
+from protocols.rpc import Dispatcher, InvalidParams, RpcMethodError
+from protocols.websocket import Binary, Text
+from servers.serving import run
+from servers.websocket_serving import Refusal, serve_websocket, websocket_parser
+
+DEFAULT_PORT = 8082  # seed 001
+UNSUPPORTED_DATA = 1003  # RFC 6455, 7.4.1: "an endpoint that understands only text data"
+I64 = range(-(2**63), 2**63)  # the seed reads its integers with as_i64
+
+
+def echo(params: object) -> object:
+    return params
+
+
+def add(params: object) -> object:
+    if not isinstance(params, dict):
+        raise InvalidParams
+    a, b = params.get("a"), params.get("b")
+    if type(a) is not int or type(b) is not int or a not in I64 or b not in I64:  # True is no number
+        raise InvalidParams
+    return {"result": a + b}
+
+
+def get_time(params: object) -> object:
+    return {"timestamp": int(time.time())}
+
+
+def error_test(params: object) -> object:
+    raise RpcMethodError("Test error")
+
+
+def methods() -> Dispatcher:
+    """A dispatcher with the seed's methods."""
+    dispatcher = Dispatcher()
+    for method in (echo, add, get_time, error_test):
+        dispatcher.register(method.__name__, method)
+    return dispatcher
+
+
+def main() -> int:
+    parser = websocket_parser(
+        "websocket_rpc",
+        "The WebSocket RPC server: echo, add, get_time and error_test, as JSON-RPC 2.0 or with method_type.",
+        DEFAULT_PORT,
+    )
+    handle = methods().handle
+
+    def answer(message: Text | Binary) -> str | Refusal | None:
+        if isinstance(message, Binary):
+            return Refusal(UNSUPPORTED_DATA, "RPC is text only")
+        return handle(message.data)
+
+    return serve_websocket("websocket_rpc", parser.parse_args(), answer)
+
+
+if __name__ == "__main__":
+    run(main)

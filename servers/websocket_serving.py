@@ -1,0 +1,336 @@
+"""What every WebSocket server here shares: connections on `protocols.websocket`, their options, their counters.
+
+A server is a function from message to reply:
+
+    def answer(message: Text | Binary) -> str | bytes | None | Refusal: ...
+
+    return serve_websocket("websocket_echo", arguments, answer)
+
+Everything that one `recv` brought is answered with one `send`. Protocol violations close with their RFC 6455 code
+(1002, 1007, 1009), bad handshakes are answered by HTTP (400, 403, 426), one beyond `--max-clients` with 503, a plain
+GET /health with 200. A quiet client is pinged and closed when it does not answer; SIGTERM closes with 1001.
+"""
+
+import argparse
+import socket
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry
+from websockets.frames import Frame, Opcode
+
+from protocols.websocket import (
+    MAX_MESSAGE_BYTES,
+    Binary,
+    Closed,
+    Event,
+    HttpAnswer,
+    Opened,
+    Text,
+    WebSocketServer,
+)
+from protocols.websocket_events import GOING_AWAY, INTERNAL_ERROR
+from servers.arguments import add_connection_limits, add_metrics_port, count, seconds, server_parser, size_bytes
+from servers.connection import (
+    CLIENT_CLOSED,
+    CLOSED_INSIDE_MESSAGE,
+    OPEN,
+    PLAIN_HTTP,
+    RECEIVE_BYTES,
+    RECEIVED_VIEW,
+    SERVER_STOPPING,
+    Connection,
+    ConnectionGroup,
+    Limits,
+)
+from servers.log_lines import log
+from servers.metrics import ConnectionCollector, CounterSource, metrics_door
+from servers.serving import Acceptor, listen, serve_until_stopped
+from servers.workers import serve_in_workers
+
+MAX_CLIENTS = 10_000  # idle connections are what WebSockets are for
+HANDSHAKE_TIMEOUT_S = 10.0  # a handshake is one small request; slower is a slow loris
+# The defaults of the `websockets` library: most clients that we meet answer in this rhythm.
+PING_INTERVAL_S = 20.0
+PING_TIMEOUT_S = 20.0
+CLOSE_TIMEOUT_S = 1.0  # how long SIGTERM waits for a client's close frame; the whole drain has 2 s
+# One kilobyte of deflate may hold a megabyte of message: what one recv brought is inflated piece by piece.
+INFLATE_STEP_BYTES = 4096
+MAX_WORKERS = 64
+
+# Why a connection ended, beside the reasons of servers.connection and protocols.websocket_events.
+HANDSHAKE_TIMEOUT = "handshake timeout"
+PING_TIMEOUT = "ping timeout"
+CLOSE_TIMEOUT = "close timeout"
+
+REFUSED_AT_CAPACITY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 19\r\n\r\nserver at capacity\n"
+)
+BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 24\r\n\r\nbad websocket handshake\n"
+)
+
+
+class Refusal(NamedTuple):
+    """Instead of a reply: close with this code and reason (at most 123 bytes)."""
+
+    code: int
+    reason: str
+
+
+_MESSAGES = (Text, Binary)  # a tuple made once: `Text | Binary` would be made anew for each message
+
+Reply = str | bytes | None | Refusal
+Answer = Callable[[Text | Binary], Reply]
+
+
+class WebSocketService:
+    """What the connections of one server share: options, answer function, counters."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace, answer: Answer) -> None:
+        self.name = name
+        self.answer = answer
+        self.messages = 0
+        self.replies = 0
+        self.opened = 0
+        self.new_protocol = partial(
+            WebSocketServer,
+            arguments.max_message_bytes,
+            subprotocols=arguments.subprotocol or None,
+            origins=arguments.allow_origin or None,
+            compression=arguments.compression,
+            respond=self._respond,
+        )
+        self.handshake_timeout_s: float = arguments.handshake_timeout
+        self.ping_interval_s: float = arguments.ping_interval
+        self.ping_timeout_s: float = arguments.ping_timeout
+        self.step_bytes = INFLATE_STEP_BYTES if arguments.compression else RECEIVE_BYTES
+        shortest_s = min(self.handshake_timeout_s, self.ping_interval_s, self.ping_timeout_s)
+        self.group = ConnectionGroup(
+            Limits(arguments.max_clients, shortest_s, arguments.write_timeout),
+            connect=partial(WebSocketConnection, self),
+            refusal=REFUSED_AT_CAPACITY,
+        )
+
+    def counters(self) -> dict[str, tuple[str, float]]:
+        return {
+            f"{self.name}_handshakes": ("Connections whose handshake was completed.", self.opened),
+            f"{self.name}_messages": ("Messages received.", self.messages),
+            f"{self.name}_replies": ("Messages sent.", self.replies),
+        }
+
+    def _respond(self, path: str, headers: Mapping[str, str]) -> HttpAnswer | None:
+        if path == "/health" and "upgrade" not in headers:
+            return HttpAnswer(200, "ok\n")
+        return None
+
+
+class WebSocketConnection(Connection):
+    """One client, from handshake to closing handshake."""
+
+    __slots__ = ("_begun", "_closing_s", "_opened_s", "_pinged_s", "_websocket", "service")
+
+    def __init__(self, service: WebSocketService, group: ConnectionGroup, sock: socket.socket, address: Any) -> None:
+        self.service = service
+        self._websocket = service.new_protocol()
+        self._begun = False  # whether anything has arrived at all
+        self._opened_s = 0.0  # 0 = not yet
+        self._pinged_s = 0.0  # since when a pong is due, 0 = none is
+        self._closing_s = 0.0  # since when a close frame is due, 0 = none is
+        super().__init__(group, sock, address)
+
+    def inside_message(self) -> bool:
+        return self._begun and (self._opened_s == 0.0 or self._websocket.pending_bytes > 0)
+
+    def received(self, count: int) -> None:
+        websocket = self._websocket
+        self._begun = True
+        step = self.service.step_bytes
+        for start in range(0, count, step):
+            events = websocket.receive_data(bytes(RECEIVED_VIEW[start : min(start + step, count)]))
+            self._handle(events)
+            if self.state != OPEN:
+                return
+
+    def end_of_stream(self) -> None:
+        if not self._begun:
+            self.finish(CLIENT_CLOSED)  # somebody looked whether the port is open
+            return
+        reason = CLOSED_INSIDE_MESSAGE if self.inside_message() else CLIENT_CLOSED
+        events = self._websocket.receive_eof()
+        if self._websocket.error is None:
+            self.finish(reason)
+        self._handle(events)
+
+    def stopping(self) -> None:
+        self.read_once()
+        if self.state == OPEN and not self._say_close(GOING_AWAY, SERVER_STOPPING):
+            self.finish(SERVER_STOPPING)
+
+    def check_deadlines(self, now_s: float) -> None:
+        service = self.service
+        if self.state != OPEN or self._pending:
+            pass
+        elif self._closing_s:
+            if now_s - self._closing_s > CLOSE_TIMEOUT_S:
+                self.abort(CLOSE_TIMEOUT)
+        elif not self._opened_s:
+            if now_s - self.last_message_s > service.handshake_timeout_s:
+                self.finish(HANDSHAKE_TIMEOUT)
+        elif self._pinged_s:
+            if now_s - self._pinged_s > service.ping_timeout_s:
+                self._say_close(INTERNAL_ERROR, PING_TIMEOUT)  # 1011, as the `websockets` library does
+                self.finish(PING_TIMEOUT)
+        elif now_s - self.last_message_s > service.ping_interval_s and self._websocket.open:
+            self._pinged_s = now_s
+            self._websocket.send_ping()
+            self._flush()
+        super().check_deadlines(now_s)
+
+    def idle(self, now_s: float) -> None:
+        """Pings do this work."""
+
+    def _handle(self, events: list[Event]) -> None:
+        """Answer what has arrived, with one send; then see whether that was the end."""
+        service, websocket = self.service, self._websocket
+        closed: Closed | None = None
+        late = b""
+        for event in events:
+            if isinstance(event, _MESSAGES):
+                self.messages += 1
+                service.messages += 1
+                if websocket.open:
+                    self._reply(service.answer(event))
+                elif not self._closing_s:
+                    late += self._late_reply(service.answer(event))
+            elif isinstance(event, Closed):
+                closed = event
+            elif isinstance(event, Opened):
+                self._opened_s = time.monotonic()
+                service.opened += 1
+        if events:
+            self.last_message_s = time.monotonic()
+            self._pinged_s = 0.0
+        self._flush(late)
+        error = websocket.error
+        if error is not None:
+            self.finish(error.reason, error.detail)
+        elif websocket.close_now or closed is not None:
+            self.finish(CLIENT_CLOSED if self._opened_s else PLAIN_HTTP)
+
+    def _reply(self, reply: Reply) -> None:
+        if isinstance(reply, str):
+            self._websocket.send_text(reply)
+        elif isinstance(reply, bytes):
+            self._websocket.send_binary(reply)
+        elif reply is not None:
+            self._websocket.send_close(reply.code, reply.reason)
+            self._closing_s = time.monotonic()
+            log.warning("message_refused", peer=self.peer, code=reply.code, reason=reply.reason)
+            return
+        else:
+            return
+        self.service.replies += 1
+
+    def _late_reply(self, reply: Reply) -> bytes:
+        """A reply to a message that came in one piece with a close frame, or with what broke the protocol.
+
+        The connection has queued its own close frame already. The client still gets what it asked for before
+        that; the frame is made here, since the connection rightly sends no message behind a close.
+        """
+        if reply is None or isinstance(reply, Refusal):
+            return b""
+        self.service.replies += 1
+        if isinstance(reply, str):
+            return Frame(Opcode.TEXT, reply.encode()).serialize(mask=False)
+        return Frame(Opcode.BINARY, reply).serialize(mask=False)
+
+    def _say_close(self, code: int, reason: str) -> bool:
+        """Begin the closing handshake; False when there is none to begin."""
+        if not self._websocket.open:
+            return False
+        self._websocket.send_close(code, reason)
+        self._closing_s = time.monotonic()
+        self._flush()
+        return True
+
+    def _flush(self, first: bytes = b"") -> None:
+        data = self._websocket.data_to_send()
+        if first:
+            data.insert(0, first)
+        if data:
+            self.send(data[0] if len(data) == 1 else b"".join(data))
+        elif not self._opened_s and self._websocket.error is not None:
+            self.send(BAD_REQUEST)  # what is no HTTP at all gets no answer from the library
+
+
+def websocket_parser(name: str, summary: str, default_port: int) -> argparse.ArgumentParser:
+    """The options that all WebSocket servers have."""
+    parser = server_parser(
+        name, summary, f"python -m servers.{name} --port {default_port} --max-clients 20000", default_port
+    )
+    limits = add_connection_limits(parser, max_clients=MAX_CLIENTS, idle=False)
+    limits.add_argument(
+        "--max-message-bytes",
+        type=size_bytes,
+        default=MAX_MESSAGE_BYTES,
+        metavar="N",
+        help="largest message, all its fragments, after decompression; a larger one is closed with 1009",
+    )
+    limits.add_argument(
+        "--handshake-timeout", type=seconds, default=HANDSHAKE_TIMEOUT_S, metavar="S", help="for the opening handshake"
+    )
+    limits.add_argument(
+        "--ping-interval",
+        type=seconds,
+        default=PING_INTERVAL_S,
+        metavar="S",
+        help="ping a client that was quiet for S seconds",
+    )
+    limits.add_argument(
+        "--ping-timeout",
+        type=seconds,
+        default=PING_TIMEOUT_S,
+        metavar="S",
+        help="close a client that answered no ping for S seconds",
+    )
+    parser.add_argument("--compression", action="store_true", help="accept permessage-deflate when a client offers it")
+    parser.add_argument(
+        "--subprotocol", action="append", metavar="NAME", help="a subprotocol to serve (repeatable; default: none)"
+    )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        metavar="ORIGIN",
+        help="an Origin to accept (repeatable; default: any or none)",
+    )
+    parser.add_argument(
+        "--workers", type=count, default=1, metavar="N", help="processes that share the port (limits apply to each)"
+    )
+    add_metrics_port(parser)
+    return parser
+
+
+def serve_websocket(name: str, arguments: argparse.Namespace, answer: Answer) -> int:
+    """Serve until SIGTERM; returns the exit code. Raises CannotServe."""
+    log.set_level(arguments.log_level)
+
+    def serve(sock: socket.socket, announce: Callable[[str], None] | None = None, worker: int = 0) -> int:
+        service = WebSocketService(name, arguments, answer)
+        group = service.group
+        if arguments.metrics_port is not None:
+            registry = CollectorRegistry()
+            registry.register(ConnectionCollector(name, group))
+            registry.register(CounterSource(service.counters))
+            metrics_door(arguments.host, arguments.metrics_port and arguments.metrics_port + worker, registry)
+        code = serve_until_stopped(name, [Acceptor(sock, group.accept)], drain=group.drain, announce=announce)
+        group.abort_all()
+        return code
+
+    if arguments.workers > 1:
+        return serve_in_workers(name, arguments.host, arguments.port, min(arguments.workers, MAX_WORKERS), serve)
+    return serve(listen(arguments.host, arguments.port))
