@@ -189,11 +189,12 @@ class Connection:
             body = start + self._head_bytes
             if length >= 126:
                 size_bytes = 2 if length == 126 else 8
-                if available < start + 2 + size_bytes:
+                if available >= start + 2 + size_bytes:
+                    (length,) = (_unpack_16 if length == 126 else _unpack_64)(data, start + 2)
+                    body += size_bytes
+                elif not self._is_violation(first, second, 0):
                     wanted = 2 + size_bytes
                     break
-                (length,) = (_unpack_16 if length == 126 else _unpack_64)(data, start + 2)
-                body += size_bytes
             end = body + length
             plain = (
                 self._bypass
