@@ -194,6 +194,8 @@ class Core(Replication, Reads):
         self.log.stable_to(ready.last_index, ready.generation)
         if self.role is LEADER:
             self._maybe_commit()
+        else:
+            self._own_vote_durable()
 
     def applied(self, index: int) -> None:
         """The state machine has applied everything up to ``index``."""

@@ -16,17 +16,19 @@ class Elections(CoreState):
     def _campaign(self) -> None:
         """The election timer ran out."""
         self.become_pre_candidate()
-        if len(self._votes) >= self.quorum:
+        if self.quorum == 1:
             self._start_election(force=False)
         else:
             self._ask_for_votes(pre=True, force=False)
 
     def _start_election(self, force: bool) -> None:
         self.become_candidate()
-        if len(self._votes) >= self.quorum:
+        self._ask_for_votes(pre=False, force=force)
+
+    def _own_vote_durable(self) -> None:
+        """Called by persisted(): in a cluster of one our own vote decides, and it counts once it is on disk."""
+        if self.role is CANDIDATE and self.quorum == 1 and self._durable_term == self.term:
             self.become_leader()
-        else:
-            self._ask_for_votes(pre=False, force=force)
 
     def _ask_for_votes(self, pre: bool, force: bool) -> None:
         # A pre-vote changes nothing durable; a real request stands for our own durable vote.

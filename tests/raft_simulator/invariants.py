@@ -88,6 +88,8 @@ class Invariants:
         # (index, term) -> (term before it, data): two logs that agree there agree on everything before.
         self.entries: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.committed: list[tuple[int, bytes]] = [(0, b"")]
+        # The term in which each of them was first seen committed: only leaders of later terms must have it.
+        self.committed_in: list[int] = [0]
         # index -> the answer the first node gave; the others must give the same.
         self.replies: dict[int, KvReply] = {}
         self.digests: dict[int, str] = {}
@@ -148,7 +150,7 @@ class Invariants:
         self.cluster.note(node.node_id, "leads term %d", core.term)
         log = core.log
         for index in range(log.base_index + 1, self.max_commit + 1):
-            if log.term_at(index) != self.committed[index][0]:
+            if self.committed_in[index] < core.term and log.term_at(index) != self.committed[index][0]:
                 self.fail(
                     LEADER_COMPLETENESS,
                     f"n{node.node_id} leads term {core.term} without committed entry {index}"
@@ -165,6 +167,7 @@ class Invariants:
             self.fail(SNAPSHOT_COMMITTED, f"n{node.node_id} trimmed entry {first} that nobody committed before")
         for entry in log.between(first, core.commit_index):
             self.committed.append((entry.term, entry.data))
+            self.committed_in.append(core.term)
         self.max_commit = core.commit_index
         self.durable(core.commit_index, log.term_at(core.commit_index))
 

@@ -68,12 +68,15 @@ class TestCampaigning:
         node.step(*[VoteReply(2, 1, 1, True, True)] * 3)
         assert node.core.role is Role.PRE_CANDIDATE
 
-    def test_a_cluster_of_one_leads_at_once_and_commits_only_what_is_durable(self):
+    def test_a_cluster_of_one_leads_at_once_with_a_durable_vote_and_commits_what_is_durable(self):
         node = DrivenCore(members=1)
         node.core.tick()
+        vote = node.core.ready()
+        assert (vote.hard_state, vote.role) == (HardState(1, 1), Role.CANDIDATE)
+        node.core.persisted(vote)
         node.core.propose(b"x")
         ready = node.core.ready()
-        assert (ready.role, ready.hard_state, ready.committed) == (Role.LEADER, HardState(1, 1), ())
+        assert (ready.role, ready.committed) == (Role.LEADER, ())
         node.core.persisted(ready)
         assert [entry.data for entry in node.core.ready().committed] == [b"", b"x"]
 

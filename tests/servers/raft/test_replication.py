@@ -290,6 +290,17 @@ class TestSnapshots:
         after = of_type(node.acknowledge(2, 4), Append)
         assert [m.prev_index for m in after] == [4]
 
+    def test_a_snapshot_overtaken_by_the_next_is_followed_by_it(self):
+        node = self.leader()
+        node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
+        node.core.propose(b"y")
+        node.run()
+        node.acknowledge(3)
+        node.snapshot = Snapshot(5, 1, b"newer")
+        node.core.compact(5)
+        chunks = of_type(node.acknowledge(2, 4), SnapshotChunk)
+        assert [(chunk.index, chunk.offset) for chunk in chunks] == [(5, 0)]
+
     def test_a_lost_chunk_is_sent_again(self):
         node = self.leader(snapshot_chunk_bytes=4)
         node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
