@@ -122,22 +122,23 @@ class FaultEngine:
         """Choose whom to hit and strike as soon as that is allowed; None when it never was (the record says why)."""
         rng = random.Random(f"{self._seed}/victim/{record.id}")
         began = time.monotonic()
-        reason = ""
+        reasons: list[str] = []
         while True:
             with self._deciding:  # a live request and the schedule must not each take half of a quorum
                 try:
                     choice = choose(self._targets, record.target, rng)
-                    reason_now = self._not_yet(record.target, choice)
+                    reason = self._not_yet(record.target, choice)
                 except NotNow as error:
-                    reason_now = str(error)
-                if not reason_now:
+                    reason = str(error)
+                if not reason:
                     record.why = choice.why
-                    if reason:
-                        record.why += f"; waited {show_s(time.monotonic() - began)} because {reason}"
+                    if reasons:
+                        record.why += f"; waited {show_s(time.monotonic() - began)} because {', then '.join(reasons)}"
                     return self._start(record, choice, heal_after_s)
-            reason = reason or reason_now
+            if reason not in reasons:
+                reasons.append(reason)
             if self._ending.is_set() or time.monotonic() > deadline:
-                record.error = f"waited {show_s(time.monotonic() - began)} in vain because {reason_now}"
+                record.error = f"waited {show_s(time.monotonic() - began)} in vain because {reason}"
                 return None
             self._ending.wait(LOOK_AGAIN_S)
 
