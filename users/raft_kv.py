@@ -83,10 +83,11 @@ class OutcomeUnknown(RequestFailure):
 class _Attempts:
     """What is known of one operation while it is tried."""
 
-    __slots__ = ("doubtful", "failure", "first_call_ns", "node", "number")
+    __slots__ = ("doubtful", "failure", "first_call_ns", "node", "number", "refusals")
 
     def __init__(self) -> None:
         self.number = 0
+        self.refusals = 0  # nodes in a row that could not be connected to
         self.first_call_ns = 0
         self.doubtful = False  # some attempt may have been applied
         self.failure: RequestFailure | None = None  # of the last attempt
@@ -172,7 +173,7 @@ class RaftKvClient(Client):
             )
         attempts = _Attempts()
         try:
-            reply = self._try(request, anywhere, attempts, monotonic_ns() + int(self.deadline_s * _NS_PER_S))
+            reply = self._try(request, anywhere, attempts, intended_ns)
         except BaseException:  # stopped: the history keeps it open, which is `info`
             self.recording.cancelled(name, intended_ns)
             raise
@@ -220,8 +221,9 @@ class RaftKvClient(Client):
             attempts=attempts.number,
         )
 
-    def _try(self, request: KvRequest, anywhere: bool, attempts: _Attempts, deadline_ns: int) -> KvReply | None:
+    def _try(self, request: KvRequest, anywhere: bool, attempts: _Attempts, intended_ns: int) -> KvReply | None:
         """Attempt after attempt until one is answered, one is surely wrong, or the time is over."""
+        deadline_ns = monotonic_ns() + int(self.deadline_s * _NS_PER_S)
         cluster = self.cluster
         pause_s, busy, follow_at_once = NO_LEADER_PAUSE_S, 0, False
         while True:
@@ -261,11 +263,22 @@ class RaftKvClient(Client):
                 return None
             else:
                 cluster.doubt(node)
+                self._tell_if_none_is_reachable(attempts, intended_ns)
             if monotonic_ns() >= deadline_ns:
                 return None
             if not follow_at_once:
                 gevent.sleep(pause_s)
                 pause_s = min(pause_s * 2, NO_LEADER_PAUSE_MAX_S)
+
+    def _tell_if_none_is_reachable(self, attempts: _Attempts, intended_ns: int) -> None:
+        """One node that refuses is the weather; all of them in a row is a cluster that is not there: a failure."""
+        if not isinstance(attempts.failure, ConnectFailed):
+            attempts.refusals = 0
+            return
+        attempts.refusals += 1
+        if attempts.refusals == len(self.cluster.nodes):
+            attempts.refusals = 0
+            self.recording.failed("connect", intended_ns, intended_ns, monotonic_ns(), attempts.failure)
 
     def _attempt(self, request: KvRequest, node: Node, attempts: _Attempts) -> KvReply | None:
         """Send it to one node. None when nothing came back; `attempts` then knows why, and whether it may count."""
