@@ -210,6 +210,23 @@ def test_replies_that_nobody_reads_are_bounded_and_others_hear_busy() -> None:
             wait_until(room, "room when the deaf have gone")
 
 
+def test_flood_of_connections_is_turned_away_and_the_served_ones_notice_nothing() -> None:
+    with ServerProcess("envelope", "--max-clients", "5", "--idle-timeout", "60") as server:
+        with EnvelopeClient(server.address) as good:
+            assert good.echo(1, b"x").payload == b"x"
+            flood = [EnvelopeClient(server.address) for _ in range(300)]
+            answers = 0
+            for client in flood[4:]:  # the first four had room
+                reply = client.next_envelope()
+                answers += reply is not None and reply.payload == b"server at capacity"
+                assert client.next_envelope() is None
+            assert answers == 296
+            assert good.echo(2, b"y").payload == b"y"
+            for client in flood:
+                client.close()
+        wait_until(lambda: psutil.Process(server.pid).num_fds() < 30, "every connection gone")
+
+
 def test_memory_does_not_grow_with_finished_connections() -> None:
     with ServerProcess("envelope") as server:
 
