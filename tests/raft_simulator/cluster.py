@@ -142,7 +142,7 @@ class Cluster:
         self.network.heal()
         self.network.perfect = True
         for node in self.nodes.values():
-            node.slow = 1
+            node.slow = node.clock = 1
             node.disk.fails = False
             node.resume()
             if not node.alive:
@@ -166,9 +166,9 @@ class Cluster:
 
     def _converged(self) -> bool:
         cores = [node.core for node in self.nodes.values()]
-        return all(core is not None and core.applied_index == cores[0].applied_index for core in cores if cores[0]) and (
-            cores[0] is not None and cores[0].applied_index == self.invariants.max_commit
-        )
+        return all(
+            core is not None and core.applied_index == cores[0].applied_index for core in cores if cores[0]
+        ) and (cores[0] is not None and cores[0].applied_index == self.invariants.max_commit)
 
     def check_linearizable(self) -> None:
         for key in sorted({op.key for op in self.history}):
@@ -225,6 +225,14 @@ class Cluster:
             case "disk error":
                 target.disk.fails = True
                 self.schedule(restart_us, lambda: self._replace_disk(target))
+            case "slow clock":
+                target.clock = rng.choice((2, 5, 10))
+            case "slow clock of an isolated leader":
+                leader.clock = 20
+                self.network.isolate(leader.node_id, self.others(leader))
+            case "good clocks":
+                for other in self.nodes.values():
+                    other.clock = 1
             case "transfer":
                 leader.transfer()
 

@@ -27,6 +27,7 @@ MONOTONIC = "term, commit and applied never fall"
 ONE_VOTE = "one vote per term"
 PERSIST_BEFORE_SEND = "persist before send"
 DURABLE_ON_QUORUM = "committed is durable on a quorum"
+OWN_TERM = "a leader commits by counting only entries of its term"
 SNAPSHOT_COMMITTED = "snapshot covers only committed entries"
 APPLIED_ONCE = "each request is applied once"
 SAME_STATE = "equal applied index, equal state"
@@ -136,6 +137,10 @@ class Invariants:
                 watch.leads = term
             elif log.generation != watch.generation or log.last_index < watch.last_index:
                 self.fail(APPEND_ONLY, f"leader n{node.node_id} shortened its log in term {term}")
+            elif commit > watch.commit and log.term_at(commit) != term:
+                self.fail(
+                    OWN_TERM, f"n{node.node_id} commits entry {commit} of term {log.term_at(commit)} in term {term}"
+                )
             watch.generation, watch.last_index = log.generation, log.last_index
         watch.term, watch.commit, watch.applied = term, commit, core.applied_index
         if commit > self.max_commit:
@@ -217,7 +222,9 @@ class Invariants:
         elif kind is Append or kind is Heartbeat:
             leader = self.leaders.get(message.term)
             if leader is not None and leader != node.node_id:
-                self.fail(ELECTION_SAFETY, f"n{node.node_id} speaks as leader of term {message.term}, as n{leader} does")
+                self.fail(
+                    ELECTION_SAFETY, f"n{node.node_id} speaks as leader of term {message.term}, as n{leader} does"
+                )
 
     def _not_durable(self, node: "SimNode", message: PeerMessage, why: str) -> None:
         self.fail(PERSIST_BEFORE_SEND, f"n{node.node_id} sends {message!r} but {why}")

@@ -7,9 +7,10 @@ specification left out, put in place through the seams of the simulated cluster.
 from dataclasses import dataclass
 
 from protocols.kv import KvReply, KvRequest
-from protocols.raft_messages import Entry
+from protocols.raft_messages import Append, Entry, PeerMessage
 from servers.raft.core import Core
 from servers.raft.state_machine import KvStateMachine
+from servers.raft.types import Role
 from tests.raft_simulator import invariants
 from tests.raft_simulator.cluster import INVARIANT_BROKEN, LINEARIZABLE, Seams
 from tests.raft_simulator.disk import SimDisk
@@ -48,19 +49,12 @@ class ReadsWithoutQuorum(Core):
 class TruncatesBelowCommit(Core):
     """Takes the leader's word for everything after ``prev``: a delayed shorter Append cuts the log short."""
 
-    def _on_append(self, message: object) -> None:
-        from protocols.raft_messages import Append
-
-        assert isinstance(message, Append)
-        log = self.log
-        prev = message.prev_index
-        if log.base_index <= prev < log.last_index and log.term_at(prev) == message.prev_term:
-            log.truncate_from(prev + 1)
-            if message.entries:
-                log.extend(message.entries)
-            self._acknowledge(prev + len(message.entries))
-            return
-        super()._on_append(message)
+    def step(self, message: PeerMessage) -> None:
+        if type(message) is Append and message.term == self.term and self.role is Role.FOLLOWER:
+            end = message.prev_index + len(message.entries)
+            if self.log.base_index < end < self.log.last_index:
+                self.log.truncate_from(end + 1)
+        super().step(message)
 
 
 class AppliesRetriesTwice(KvStateMachine):
@@ -82,27 +76,34 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "count old-term entries": Mutant(
         Seams(core=CountsOldTerms),
-        frozenset({invariants.LEADER_COMPLETENESS, invariants.STATE_MACHINE_SAFETY, INVARIANT_BROKEN}),
+        frozenset({invariants.OWN_TERM, invariants.LEADER_COMPLETENESS}),
     ),
-    "vote twice": Mutant(Seams(core=VotesTwice), frozenset({invariants.ONE_VOTE, invariants.ELECTION_SAFETY})),
+    "vote twice": Mutant(
+        Seams(core=VotesTwice),
+        frozenset({invariants.ONE_VOTE, invariants.ELECTION_SAFETY, invariants.PERSIST_BEFORE_SEND}),
+    ),
     "ReadIndex without quorum": Mutant(
         Seams(core=ReadsWithoutQuorum), frozenset({invariants.FRESH_READS, LINEARIZABLE})
     ),
     "apply a retry twice": Mutant(Seams(machine=AppliesRetriesTwice), frozenset({invariants.APPLIED_ONCE})),
     "truncate below commit": Mutant(
         Seams(core=TruncatesBelowCommit),
-        frozenset({
-            invariants.MONOTONIC,
-            invariants.DURABLE_ON_QUORUM,
-            invariants.LEADER_COMPLETENESS,
-            invariants.STATE_MACHINE_SAFETY,
-            invariants.PERSIST_BEFORE_SEND,
-            INVARIANT_BROKEN,
-        }),
+        frozenset(
+            {
+                invariants.MONOTONIC,
+                invariants.DURABLE_ON_QUORUM,
+                invariants.LEADER_COMPLETENESS,
+                invariants.STATE_MACHINE_SAFETY,
+                invariants.PERSIST_BEFORE_SEND,
+                INVARIANT_BROKEN,
+            }
+        ),
     ),
     "forget the session table in snapshots": Mutant(
         Seams(machine=ForgetsSessions),
         frozenset({invariants.APPLIED_ONCE, invariants.SAME_STATE, invariants.STATE_MACHINE_SAFETY}),
     ),
-    "keep serving after fsync error": Mutant(Seams(serves_after_disk_error=True), frozenset({invariants.FAIL_STOP})),
+    "keep serving after fsync error": Mutant(
+        Seams(serves_after_disk_error=True), frozenset({invariants.FAIL_STOP, invariants.DURABLE_ON_QUORUM})
+    ),
 }

@@ -29,7 +29,9 @@ class SimNode:
         self.core: Core | None = None
         self.machine: Any = None
         self.paused = False
+        # How many times slower than they should be its disk and its clock are.
         self.slow = 1
+        self.clock = 1
         self.life = 0
         self._mailbox: list[Callable[[], None]] = []
         self._writing = False
@@ -75,7 +77,9 @@ class SimNode:
         self._writing = False
         self._queue, self._mailbox = [], []
         self._proposals, self._reads, self._ripe_reads = {}, {}, []
-        self.cluster.note(self.node_id, "starts with term %d, log %d..%d", core.term, core.log.base_index, core.last_index)
+        self.cluster.note(
+            self.node_id, "starts with term %d, log %d..%d", core.term, core.log.base_index, core.last_index
+        )
         self.cluster.invariants.started(self)
         self._schedule_tick()
 
@@ -104,7 +108,7 @@ class SimNode:
     def _schedule_tick(self) -> None:
         life = self.life
         # Clocks of different nodes drift apart by some percent.
-        tick_us = self.cluster.tick_us + self.rng.randint(-400, 400)
+        tick_us = self.cluster.tick_us * self.clock + self.rng.randint(-400, 400)
 
         def tick() -> None:
             if self.life == life and self.core is not None:
@@ -278,7 +282,11 @@ class SimNode:
                 else:
                     answer(KvReply(UNKNOWN))
         every = self.cluster.profile.snapshot_entries
-        if every and not self.disk.snapshot_pending and core.applied_index - core.log.base_index >= every + self.cluster.profile.keep_entries:
+        if (
+            every
+            and not self.disk.snapshot_pending
+            and core.applied_index - core.log.base_index >= every + self.cluster.profile.keep_entries
+        ):
             self._take_snapshot()
 
     def _take_snapshot(self) -> None:

@@ -46,12 +46,14 @@ PAUSES = ("pause", "pause leader", "resume")
 PARTITIONS = ("isolate leader", "isolate", "one-way", "halves", "heal", "heal")
 DISKS = ("slow disk", "disk error")
 HANDOVERS = ("transfer",)
+# A clock that runs slow is what would make a lease lie.
+CLOCKS = ("slow clock", "slow clock of an isolated leader", "good clocks")
 
 
 def profile_of(seed: int) -> Profile:
     """The seed's own profile: most runs are unkind in several ways at once, a few are only busy."""
     rng = Random(f"profile {seed}")
-    kinds = [kind for kind in (CRASHES, PAUSES, PARTITIONS, DISKS, HANDOVERS) if rng.random() < 0.6]
+    kinds = [kind for kind in (CRASHES, PAUSES, PARTITIONS, DISKS, HANDOVERS, CLOCKS) if rng.random() < 0.6]
     return replace(
         Profile(),
         nodes=rng.choices((1, 3, 5), (4, 70, 26))[0],

@@ -1,0 +1,85 @@
+"""A few hundred simulated clusters, each with troubles of its own; every promise is checked after every step.
+
+``make soak`` plays tens of thousands. The mutants prove that the simulator sees what it is there to see.
+"""
+
+import pytest
+
+from tests.raft_simulator.__main__ import main, replay_command
+from tests.raft_simulator.cluster import replay, simulate
+from tests.raft_simulator.mutants import MUTANTS
+from tests.raft_simulator.profile import profile_of
+from tests.raft_simulator.violation import Violation
+
+SEEDS = 300
+SEEDS_PER_TEST = 20
+# A mutant must be caught within this many seeds; the rarest of them needs about fifty.
+SEEDS_PER_MUTANT = 400
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
+def test_every_promise_holds_in_seeds_from(first):
+    operations = 0
+    for seed in range(first, first + SEEDS_PER_TEST):
+        try:
+            operations += len(simulate(seed).history)
+        except Violation as violation:
+            transcript, _ = replay(seed)
+            tail = "\n".join(transcript[-60:])
+            pytest.fail(f"seed {seed} broke {violation}\n{tail}\nreplay: {replay_command(seed)}", pytrace=False)
+    assert operations > SEEDS_PER_TEST
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_mutant_is_caught_by_name(name):
+    mutant = MUTANTS[name]
+    for seed in range(SEEDS_PER_MUTANT):
+        try:
+            simulate(seed, seams=mutant.seams)
+        except Violation as violation:
+            assert violation.rule in mutant.caught_by, f"seed {seed}: {violation}"
+            return
+    pytest.fail(f"the mutant {name!r} survived {SEEDS_PER_MUTANT} seeds")
+
+
+def test_a_seed_plays_the_same_events_every_time():
+    for seed in (3, 4):
+        first, second = replay(seed), replay(seed)
+        assert first == second
+        assert len(first[0]) > 100
+
+
+def test_seeds_differ_in_everything_they_decide():
+    profiles = [profile_of(seed) for seed in range(100)]
+    assert {profile.nodes for profile in profiles} == {1, 3, 5}
+    assert len({profile.troubles for profile in profiles}) > 20
+
+
+class TestCommand:
+    def test_a_seed_that_holds_ends_with_zero(self, capsys):
+        assert main(["--seed", "3"]) == 0
+        assert "every promise held" in capsys.readouterr().out
+
+    def test_a_seed_that_fails_prints_its_story_and_how_to_see_it_again(self, capsys):
+        assert main(["--seed", "0", "--mutant", "skip fsync"]) == 1
+        out = capsys.readouterr().out
+        assert "n1 starts with term 0" in out or "earlier lines" in out
+        assert "broke persist before send" in out
+        assert "replay: python -m tests.raft_simulator --seed 0 --mutant 'skip fsync'" in out
+
+    def test_a_soak_counts_and_names_the_first_failure(self, capsys):
+        assert main(["--seeds", "5", "--mutant", "skip fsync"]) == 1
+        out = capsys.readouterr().out
+        assert "5 broken" in out
+        assert "replay: python -m tests.raft_simulator --seed 0" in out
+        assert main(["--seeds", "3"]) == 0
+
+    def test_two_processes_play_the_same_seeds(self, capsys):
+        assert main(["--seeds", "4", "--jobs", "2"]) == 0
+        assert "4 seeds" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("bad", [["--seeds", "0"], ["--jobs", "0"], ["--seed", "x"], ["--mutant", "none"]])
+    def test_bad_arguments_are_refused(self, bad, capsys):
+        with pytest.raises(SystemExit) as refusal:
+            main(bad)
+        assert refusal.value.code == 2
