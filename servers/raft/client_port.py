@@ -30,12 +30,14 @@ class Service(Protocol):
 class ClientConnection(Connection):
     """One client. Its requests may be pipelined; replies go out in any order, as many as there are in one send."""
 
-    __slots__ = ("_codec", "_replies", "_service")
+    __slots__ = ("_codec", "_has_ended", "_replies", "_service", "_unanswered")
 
     def __init__(self, group: ConnectionGroup, sock: socket.socket, address: Any, service: Service) -> None:
         self._codec = EnvelopeCodec()
         self._service = service
         self._replies: list[bytes] = []
+        self._unanswered = 0
+        self._has_ended = False  # it sends nothing more, but may wait for replies
         super().__init__(group, sock, address)
 
     def received(self, count: int) -> None:
@@ -57,8 +59,10 @@ class ClientConnection(Connection):
             try:
                 request = decode_request(payload)
             except RemoteProtocolError as error:
+                self._unanswered += 1
                 self.reply(request_id, KvReply(ERROR, error=error.reason))
                 continue
+            self._unanswered += 1
             self._service.on_request(self, request_id, request, payload)
         if codec.error is not None:
             self.flush()
@@ -68,7 +72,8 @@ class ClientConnection(Connection):
         return self._codec.pending_bytes > 0
 
     def reply(self, request_id: int, reply: KvReply) -> None:
-        """Queue a reply for the end of this turn."""
+        """Queue the reply to a request for the end of this turn."""
+        self._unanswered -= 1
         if not self._replies:
             self._service.has_replies(self)
         self._replies.append(self._codec.encode(request_id, encode_reply(reply), _KV))
@@ -80,10 +85,13 @@ class ClientConnection(Connection):
             self._replies = []
             if self.state == OPEN:
                 self.send(replies[0] if len(replies) == 1 else b"".join(replies))
+                if self._has_ended and not self._unanswered:
+                    super().end_of_stream()
 
     def end_of_stream(self) -> None:
-        self.flush()
-        super().end_of_stream()
+        self._has_ended = True
+        if not self._unanswered and not self._replies:
+            super().end_of_stream()
 
     def stopping(self) -> None:
         self.read_once()

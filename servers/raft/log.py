@@ -154,12 +154,17 @@ class DurableLog:
 
     def load_snapshot(self) -> Snapshot:
         """The newest durable snapshot, from the disk. Raises DiskFailed, LogCorrupt, LookupError when there is none."""
-        if self._snapshot_path is None:
-            raise LookupError("there is no snapshot yet")
-        try:
-            return read_snapshot(self._files, self._snapshot_path)[1]
-        except OSError as error:
-            raise self._fail(error) from error
+        while self._snapshot_path is not None:
+            path = self._snapshot_path
+            try:
+                return read_snapshot(self._files, path)[1]
+            except FileNotFoundError as error:
+                if path == self._snapshot_path:
+                    raise self._fail(error) from error
+                # `save_snapshot` in its thread has just put a newer one in its place.
+            except OSError as error:
+                raise self._fail(error) from error
+        raise LookupError("there is no snapshot yet")
 
     def install_snapshot(self, snapshot: Snapshot) -> None:
         """Keep a snapshot that the leader sent, in place of the whole log. Durable when it returns."""
@@ -285,4 +290,7 @@ class DurableLog:
             self._snapshot_path = self.directory / name
         for other in self._files.list_directory(self.directory):
             if other.startswith(SNAPSHOT_PREFIX) and other < name and not other.endswith(TEMPORARY_SUFFIX):
-                self._files.remove(self.directory / other)
+                try:
+                    self._files.remove(self.directory / other)
+                except FileNotFoundError:
+                    pass  # the other thread, with a snapshot of its own, was quicker

@@ -279,3 +279,11 @@ def test_the_metrics_tell_role_term_and_how_long_the_disk_takes(cluster: Cluster
 def test_the_secret_stays_out_of_the_logs(cluster: Cluster) -> None:
     for process in cluster.processes.values():
         assert cluster.secret_file.read_text() not in process.log()
+
+
+def test_a_client_that_has_said_all_still_hears_every_reply(cluster: Cluster) -> None:
+    with cluster.connect(cluster.leader()) as connection:
+        sent = [connection.send(KvRequest(kv.PUT, f"last{number}", "v")) for number in range(50)]
+        connection.sock.shutdown(socket.SHUT_WR)
+        assert all(connection.reply_to(request_id).result == kv.OK for request_id in sent)
+        assert read_to_the_end(connection.sock) == b""
