@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gevent
-import gevent.event
 
 from servers.arguments import IDLE_TIMEOUT_S, MAX_HELD_BYTES, WRITE_TIMEOUT_S
 from servers.log_lines import log
@@ -187,6 +186,11 @@ class Connection:
     @property
     def peer(self) -> str:
         return address_text(self.address)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Of replies that the client has not taken yet."""
+        return len(self._pending)
 
     # What a server overrides.
 

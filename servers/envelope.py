@@ -342,7 +342,7 @@ def serve(arguments: argparse.Namespace, sock: socket.socket, announce: Any = No
         registry.register(CounterSource(server.counters))
         # One port for each worker: a scrape must reach a particular one.
         port = arguments.metrics_port and arguments.metrics_port + worker
-        metrics_door(arguments.host, port, registry)
+        metrics_door(arguments.host, port, registry, server.group)
     code = serve_until_stopped(
         "envelope", [Acceptor(sock, server.group.accept)], drain=server.group.drain, announce=announce
     )

@@ -6,12 +6,15 @@ process: runs do not see each other's counts.
 """
 
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import gevent
 import gevent.pool
 import gevent.pywsgi
+import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -23,6 +26,7 @@ from servers.serving import address_text, listen
 
 SIDE_DOOR_CLIENTS = 16  # a scraper, somebody looking, and room; more wait their turn
 SIDE_DOOR_TIMEOUT_S = 5.0  # one that says nothing gives its place back
+MAX_LISTED_CLIENTS = 1000  # of GET /clients: more than anybody reads
 MAX_BODY_BYTES = 64 * 1024  # a mode or a script; nothing bigger belongs here
 
 # (status line, content type, body)
@@ -75,17 +79,36 @@ class SideDoor:
         return [content]
 
 
-def metrics_door(host: str, port: int, registry: CollectorRegistry) -> SideDoor:
-    """Serve `registry` at GET /metrics. Logs `metrics_listening address=HOST:PORT`."""
+def metrics_door(host: str, port: int, registry: CollectorRegistry, group: ConnectionGroup | None = None) -> SideDoor:
+    """Serve `registry` at GET /metrics, and who is connected at GET /clients.
+
+    Logs `metrics_listening address=HOST:PORT`. Raises CannotServe.
+    """
 
     def respond(method: str, path: str, query: str, body: bytes) -> Answer:
-        if path not in ("/metrics", "/"):
+        if path not in ("/metrics", "/clients"):
             return NOT_FOUND
         if method not in ("GET", "HEAD"):
             return METHOD_NOT_ALLOWED
+        if path == "/clients":
+            return "200 OK", "application/json", orjson.dumps(_clients(group) if group is not None else [])
         return "200 OK", CONTENT_TYPE_LATEST, generate_latest(registry)
 
     return SideDoor("metrics_listening", host, port, respond)
+
+
+def _clients(group: ConnectionGroup) -> list[dict[str, object]]:
+    """Counters of each connection; a metric label for each would never be forgotten again."""
+    now_s = time.monotonic()
+    return [
+        {
+            "peer": connection.peer,
+            "messages": connection.messages,
+            "quiet_s": round(now_s - connection.last_message_s, 3),
+            "pending_bytes": connection.pending_bytes,
+        }
+        for connection in islice(group.connections, MAX_LISTED_CLIENTS)
+    ]
 
 
 class ConnectionCollector(Collector):

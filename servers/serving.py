@@ -170,7 +170,7 @@ def serve_until_stopped(
     """Accept on all `acceptors`, print `NAME listening on HOST:PORT` (of the first), serve until SIGTERM or SIGINT.
 
     Then stop accepting, give `drain()` (it may block on gevent) at most `drain_s` seconds, and return exit code 0.
-    A second signal ends the drain. `announce` replaces the printing of the line.
+    The same signal again ends the drain. `announce` replaces the printing of the line.
     """
     stopped = gevent.event.Event()
     signals: list[str] = []
@@ -179,7 +179,9 @@ def serve_until_stopped(
     def on_signal(number: int) -> None:
         signals.append(signal.Signals(number).name)
         stopped.set()
-        if len(signals) > 1:
+        # A terminal's Ctrl-C reaches the whole process group, and then whoever started us says SIGTERM: that is
+        # one wish in two signals. The same one twice is impatience.
+        if len(signals) > len(set(signals)):
             for greenlet in draining:
                 greenlet.kill(block=False)
 

@@ -326,7 +326,7 @@ def serve_websocket(name: str, arguments: argparse.Namespace, answer: Answer) ->
             registry = CollectorRegistry()
             registry.register(ConnectionCollector(name, group))
             registry.register(CounterSource(service.counters))
-            metrics_door(arguments.host, arguments.metrics_port and arguments.metrics_port + worker, registry)
+            metrics_door(arguments.host, arguments.metrics_port and arguments.metrics_port + worker, registry, group)
         code = serve_until_stopped(name, [Acceptor(sock, group.accept)], drain=group.drain, announce=announce)
         group.abort_all()
         return code

@@ -113,7 +113,7 @@ def main() -> int:
         registry = CollectorRegistry()
         registry.register(device.metrics)
         registry.register(ConnectionCollector("f00d", device.group))
-        metrics_door(arguments.host, arguments.metrics_port, registry)
+        metrics_door(arguments.host, arguments.metrics_port, registry, device.group)
     code = serve_until_stopped("f00d", [acceptor], drain=device.group.drain)
     device.group.abort_all()
     return code

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import ServerProcess
-from tests.servers.clients import EnvelopeClient, RawClient, http_request
+from tests.servers.clients import EnvelopeClient, RawClient, http_json, http_request
 
 
 @pytest.mark.parametrize("name", ["envelope", "f00d", "websocket_echo", "websocket_rpc"])
@@ -16,6 +16,20 @@ def test_metrics_are_prometheus_text(name: str) -> None:
         assert families[f"{name}_connections"] == "counter"
         assert families[f"{name}_connections_active"] == "gauge"
         assert all(line.startswith("# HELP ") for line in text.splitlines() if line.startswith("# H"))
+
+
+def test_clients_are_listed_with_their_own_counters() -> None:
+    with ServerProcess("envelope", "--metrics-port", "0") as server:
+        address = server.logged_address("metrics_listening")
+        assert http_json(address, "GET", "/clients") == []
+        with EnvelopeClient(server.address) as one, EnvelopeClient(server.address) as two:
+            for _ in range(3):
+                one.echo(1, b"x")
+            two.echo(2, b"y")
+            listed = http_json(address, "GET", "/clients")
+            peers = {"{}:{}".format(*client.sock.getsockname()): n for client, n in ((one, 3), (two, 1))}
+            assert {client["peer"]: client["messages"] for client in listed} == peers
+            assert [client["pending_bytes"] for client in listed] == [0, 0]
 
 
 def test_metrics_port_in_use_is_one_sentence_and_exit_code_3() -> None:
