@@ -14,6 +14,8 @@ from swarmproof.faults.selection import normal_target
 
 # A period of 1 ms over a day is a mistake, not a plan.
 MAX_SCHEDULED = 10_000
+# A repeated fault is not begun so late: the load could be over before it strikes, and nothing would be seen of it.
+END_ROOM_S = 2.0
 EXAMPLE = '"kill leader @10s restart 5s" or "pause follower every 20s ± 2s for 3s"'
 _HEAL_WORDS = frozenset({"restart", "for", "heal", "resume"})
 
@@ -143,7 +145,7 @@ def _due_times(spec: FaultSpec, rng: random.Random, run_time_s: float | None) ->
         # The grid does not drift: jitter moves one strike, not those after it.
         due_s = first_s + len(times) * spec.every_s
         due_s = max(due_s + rng.uniform(-spec.jitter_s, spec.jitter_s), 0.0)
-        if run_time_s is not None and due_s >= run_time_s:
+        if run_time_s is not None and spec.count is None and due_s > run_time_s - END_ROOM_S:
             break
         times.append(round(due_s, 3))
         if len(times) > MAX_SCHEDULED:

@@ -103,8 +103,9 @@ class Guard:
     def protect(self, path: Path) -> None:
         """Remove this file or directory when we die before `remove` was called."""
         with self._lock:
-            self._paths.add(str(path))
-            self._tell("+path", str(path))
+            absolute = str(path.absolute())  # the watchdog works in /
+            self._paths.add(absolute)
+            self._tell("+path", absolute)
 
     def remove(self, path: Path) -> None:
         """Remove a protected file or directory now."""
@@ -113,8 +114,8 @@ class Guard:
         else:
             path.unlink(missing_ok=True)
         with self._lock:
-            self._paths.discard(str(path))
-            self._tell("-path", str(path))
+            self._paths.discard(str(path.absolute()))
+            self._tell("-path", str(path.absolute()))
 
     def close(self) -> None:
         """Kill what is still registered, remove protected paths, end the watchdog. Idempotent."""

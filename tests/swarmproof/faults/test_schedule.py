@@ -79,6 +79,11 @@ def test_another_fault_in_the_plan_does_not_move_the_first() -> None:
     assert [f.due_s for f in both] == sorted(f.due_s for f in both)
 
 
+def test_a_repeated_fault_does_not_begin_in_the_last_moments() -> None:
+    dues = [fault.due_s for fault in build_schedule([FaultSpec("kill", "leader", every_s=10.0)], 1, 31.0)]
+    assert dues == [10.0, 20.0]
+
+
 def test_at_and_every_and_count_are_first_period_and_number() -> None:
     spec = FaultSpec("kill", "leader", at_s=8.0, every_s=11.0, count=2)
     assert [fault.due_s for fault in build_schedule([spec], 1, 30.0)] == [8.0, 19.0]
