@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, NamedTuple, NoReturn
@@ -436,14 +436,18 @@ class RaftNode:
         if self._saving_snapshot:
             return
         index = self.machine.applied_index
-        snapshot = Snapshot(index, self.core.log.term_at(index), self.machine.snapshot())
         self._saving_snapshot = True
         self._snapshot_index = index
-        gevent.spawn(self._guarded, self._write_snapshot, snapshot)
+        gevent.spawn(self._guarded, self._write_snapshot, index, self.core.log.term_at(index), self.machine.freeze())
 
-    def _write_snapshot(self, snapshot: Snapshot) -> None:
+    def _write_snapshot(self, index: int, term: int, parts: Iterator[bytes]) -> None:
         try:
             begun_s = time.perf_counter()
+            packed = []
+            for part in parts:
+                packed.append(part)
+                gevent.sleep(0)  # the turns go on meanwhile
+            snapshot = Snapshot(index, term, b"".join(packed))
             gevent.get_hub().threadpool.apply(self._log.save_snapshot, (snapshot,))
             taken_s = time.perf_counter() - begun_s
         finally:

@@ -7,7 +7,8 @@ A deleted key stays as a tombstone, so that a read of an absent key can name the
 """
 
 import hashlib
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgpack
 
@@ -36,17 +37,17 @@ MAX_SESSIONS: Final = 16_384
 RESULTS_PER_SESSION: Final = 32
 
 SNAPSHOT_FORMAT: Final = 1
+# Keys or sessions packed in one go: about a millisecond's work.
+ITEMS_PER_PART: Final = 1000
 
 
 class SnapshotUnreadable(Exception):
     """A snapshot's bytes are not a state of this state machine; its text says why."""
 
 
-class _Stored(NamedTuple):
-    """A key's value (None = deleted) and the index of the entry that wrote it."""
-
-    value: Value | None
-    version: int
+# A key's value (None = deleted) and the index of the entry that wrote it. A plain tuple: there may be millions, and
+# the garbage collector leaves plain tuples of plain values alone.
+_Stored = tuple[Value | None, int]
 
 
 class _Session:
@@ -134,18 +135,19 @@ class KvStateMachine:
 
     def snapshot(self) -> bytes:
         """The whole state; equal states give equal bytes."""
+        return b"".join(self.freeze())
+
+    def freeze(self) -> Iterator[bytes]:
+        """The bytes of `snapshot` in parts, of the state as it is now whatever is applied between the parts.
+
+        Copying the tables is much quicker than packing them, so a node can pack in between its other work.
+        """
+        keys = list(self._keys.items())
         sessions = [
-            (
-                client_id,
-                session.first_seq,
-                session.last_seq,
-                [(seq, *r[:3], r.error) for seq, r in session.results.items()],
-            )
+            (client_id, session.first_seq, session.last_seq, list(session.results.items()))
             for client_id, session in self._sessions.items()
         ]
-        keys = [(key, value, version) for key, (value, version) in self._keys.items()]
-        packed: bytes = msgpack.packb((SNAPSHOT_FORMAT, self.applied_index, keys, sessions))
-        return packed
+        return _parts(self.applied_index, keys, sessions)
 
     def restore(self, data: bytes) -> None:
         """Become the state in `data`. Raises SnapshotUnreadable and stays as it was."""
@@ -153,7 +155,7 @@ class KvStateMachine:
             number, applied_index, keys, sessions = msgpack.unpackb(data, strict_map_key=False)
             if number != SNAPSHOT_FORMAT:
                 raise SnapshotUnreadable(f"snapshot format {number} is not {SNAPSHOT_FORMAT}")
-            new_keys = {key: _Stored(value, version) for key, value, version in keys}
+            new_keys = {key: (value, version) for key, value, version in keys}
             new_sessions: dict[int, _Session] = {}
             for client_id, first_seq, last_seq, results in sessions:
                 session = new_sessions[client_id] = _Session(first_seq)
@@ -187,12 +189,12 @@ class KvStateMachine:
     def _write(self, request: KvRequest, index: int) -> KvReply:
         op, key, value, expect, *_ = request
         if op == PUT:
-            self._keys[key] = _Stored(value, index)
+            self._keys[key] = (value, index)
         elif op == CAS:
             seen, version = self._keys.get(key, _ABSENT)
             if seen != expect:
                 return KvReply(CAS_FAILED, seen, version)
-            self._keys[key] = _Stored(value, index)
+            self._keys[key] = (value, index)
         elif op == APPEND:
             seen = self._keys.get(key, _ABSENT)[0]
             if seen is not None:
@@ -201,12 +203,36 @@ class KvStateMachine:
                 value = seen + value  # type: ignore[operator]
                 if _size_bytes(value) > MAX_VALUE_BYTES:
                     return KvReply(ERROR, error=f"value would be longer than {MAX_VALUE_BYTES} bytes")
-            self._keys[key] = _Stored(value, index)
+            self._keys[key] = (value, index)
         elif op == DELETE:
-            self._keys[key] = _Stored(None, index)
+            self._keys[key] = (None, index)
         else:
             return KvReply(ERROR, error="not a write")
         return KvReply(OK, None, index)
+
+
+def _parts(
+    applied_index: int, keys: list[tuple[str, _Stored]], sessions: list[tuple[int, int, int, list[tuple[int, KvReply]]]]
+) -> Iterator[bytes]:
+    """[format, applied_index, [[key, value, version], ...], [[client_id, first_seq, last_seq, results], ...]]"""
+    packer = msgpack.Packer(autoreset=False)
+    packer.pack_array_header(4)
+    packer.pack(SNAPSHOT_FORMAT)
+    packer.pack(applied_index)
+    packer.pack_array_header(len(keys))
+    for start in range(0, len(keys), ITEMS_PER_PART):
+        for key, (value, version) in keys[start : start + ITEMS_PER_PART]:
+            packer.pack((key, value, version))
+        yield packer.bytes()
+        packer.reset()
+    packer.pack_array_header(len(sessions))
+    for start in range(0, len(sessions), ITEMS_PER_PART):
+        for client_id, first_seq, last_seq, results in sessions[start : start + ITEMS_PER_PART]:
+            stored = [(seq, *reply[:3], reply.error) for seq, reply in results]
+            packer.pack((client_id, first_seq, last_seq, stored))
+        yield packer.bytes()
+        packer.reset()
+    yield packer.bytes()
 
 
 _ABSENT: Final[tuple[Any, int | None]] = (None, None)

@@ -246,3 +246,18 @@ def test_states_that_differ_in_sessions_alone_have_different_digests() -> None:
     without(kv.PUT, value="a")
     assert with_session.machine.items() == without.machine.items()
     assert with_session.machine.digest() != without.machine.digest()
+
+
+def test_a_frozen_state_does_not_see_what_is_applied_while_it_is_packed() -> None:
+    apply = Applied()
+    for number in range(2500):  # several parts
+        apply(kv.PUT, f"k{number}", "before", client_id=number, seq=1)
+    before = apply.machine.snapshot()
+    parts = apply.machine.freeze()
+    packed = [next(parts)]
+    for number in range(2500):
+        apply(kv.DELETE, f"k{number}", client_id=number, seq=2)
+    packed += parts
+    assert len(packed) > 3
+    assert b"".join(packed) == before
+    assert apply.machine.snapshot() != before
