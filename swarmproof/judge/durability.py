@@ -20,7 +20,14 @@ LOST = "lost write"
 _KEYS_NAMED = 3
 
 
-def check(case: Case) -> Check:
+def check(case: Case) -> tuple[Check, list[int]]:
+    """The answer, and the keys that lost a write."""
+    lost: dict[int, tuple[Ints, int]] = {}
+    answer = _check(case, lost)
+    return answer, list(lost)
+
+
+def _check(case: Case, lost: dict[int, tuple[Ints, int]]) -> Check:
     history = case.history
     acknowledged = np.flatnonzero(history.is_acknowledged_write)
     if not len(acknowledged):
@@ -32,7 +39,7 @@ def check(case: Case) -> Check:
     nodes = np.unique(history.server[final])
     written = np.unique(history.key[acknowledged])
     missing = _keys_not_read_back(case, written, answered, nodes)
-    lost = _lost_writes(case, acknowledged, answered)
+    lost.update(_lost_writes(case, acknowledged, answered))
     uncovered = _unread_writes(case, acknowledged, answered)
     evidence = {
         "acknowledged_writes": len(acknowledged),
@@ -68,14 +75,6 @@ def check(case: Case) -> Check:
         reason = f"the final reads of {len(unjudged)} keys cannot be told apart ({history.keys[unjudged[0]]}, ...)"
         return Check(NAME, UNKNOWN, reason, evidence)
     return Check(NAME, VALID, f"{grouped(len(acknowledged))} acknowledged writes all found", evidence)
-
-
-def invalid_keys(case: Case) -> list[int]:
-    """Keys that lost a write."""
-    history = case.history
-    acknowledged = np.flatnonzero(history.is_acknowledged_write)
-    final = np.flatnonzero(history.final & (history.kind == GET) & ~history.stale & (history.status == STATUS_OK))
-    return list(_lost_writes(case, acknowledged, final))
 
 
 def _keys_not_read_back(case: Case, written: Ints, answered: Ints, nodes: Ints) -> list[int]:
@@ -134,6 +133,8 @@ def _lost_writes(case: Case, acknowledged: Ints, answered: Ints) -> dict[int, tu
 
 
 def _rows_by_key(keys: Ints, rows: Ints) -> dict[int, Ints]:
+    if not len(rows):
+        return {}
     order = rows[np.argsort(keys[rows], kind="stable")]
     distinct, starts = np.unique(keys[order], return_index=True)
     return dict(zip(distinct.tolist(), np.split(order, starts[1:]), strict=True))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from records.operations import FAIL, INFO, OK, Operation
+from records.operations import FAIL, INFO, OK, HistoryError, Operation
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -107,12 +107,16 @@ def read_history(operations: Iterable[Operation], *, widen_ns: int = 0) -> Histo
     """Gather operations into columns. ``widen_ns`` widens each interval by a clock's error bound on both sides.
 
     The garbage collector rests meanwhile: nothing here is cyclic, and its passes over a million live
-    strings would double the time.
+    strings would double the time. Errors: HistoryError for what is no operation at all.
     """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         return _read(operations, widen_ns)
+    except OverflowError as error:
+        raise HistoryError("the history holds a number of more than 64 bits") from error
+    except (KeyError, TypeError) as error:
+        raise HistoryError(f"the history holds an operation of an unknown kind: {error}") from error
     finally:
         if was_enabled:
             gc.enable()

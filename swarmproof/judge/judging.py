@@ -45,9 +45,10 @@ def check_history(operations: Iterable[Operation], *, limits: Limits | None = No
 
 def verdict_of(case: Case) -> Verdict:
     """Run every check. The order is that of the report."""
+    durable, lost_keys = durability.check(case)
     checks = [
         protocol.check(case),
-        durability.check(case),
+        durable,
         remaining.linearizability(case),
         remaining.duplicates(case),
         faulting.check(case),
@@ -63,7 +64,7 @@ def verdict_of(case: Case) -> Verdict:
     if len(case.history):
         keys = case.history.keys
         result = case.linearizability
-        broken = set(result.findings) | set(durability.invalid_keys(case))
+        broken = set(result.findings) | set(lost_keys)
         verdict.invalid_keys = sorted(keys[key] for key in broken)
         verdict.unknown_keys = sorted(keys[key] for key in result.unknown)
     return verdict

@@ -11,15 +11,18 @@ import numpy as np
 
 from swarmproof.judge import zones
 from swarmproof.judge.history import (
+    APPEND,
     CAS,
     DELETE,
     NEVER,
     NONE,
     STATUS_FAIL,
+    STATUS_INFO,
     STATUS_OK,
     Bools,
     History,
     Ints,
+    Value,
 )
 from swarmproof.judge.lineage import Finding, Lineage, trace
 from swarmproof.judge.search import (
@@ -35,7 +38,7 @@ from swarmproof.judge.tombstones import named_version
 NO_ORDER = "no order"
 
 #: Seconds for all general searches of one history together.
-TOTAL_SEARCH_S = 60.0
+TOTAL_SEARCH_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +149,21 @@ def _search_keys(history: History, keys: list[int], limits: Limits, result: Line
 
 
 def _steps(history: History, rows: Ints) -> list[Step]:
-    """One key's operations for the search: without refused ones, unanswered reads and stale reads."""
+    """One key's operations for the search: without refused ones, unanswered reads and stale reads, and without
+    unanswered writes whose value nobody saw (leaving one out never makes an order impossible)."""
     steps: list[Step] = []
     is_read = history.is_read
     is_write = history.is_write
+    seen = {history.values[node] for node in np.unique(history.before[rows[history.before[rows] != NONE]]).tolist()}
+    lists = bool((history.kind[rows] == APPEND).any())
     for row in rows.tolist():
         status = int(history.status[row])
         if status == STATUS_FAIL or not (is_read[row] or is_write[row]):
             continue
+        if status == STATUS_INFO and history.wrote[row] != NONE:
+            written = history.values[int(history.wrote[row])]
+            if not (any(_holds(value, written) for value in seen) if lists else written in seen):
+                continue
         kind, wrote, before = int(history.kind[row]), int(history.wrote[row]), int(history.before[row])
         named = named_version(history, row)
         value = history.values[wrote] if wrote != NONE else None
@@ -174,3 +184,12 @@ def _steps(history: History, rows: Ints) -> list[Step]:
             )
         )
     return steps
+
+
+def _holds(value: Value, part: Value) -> bool:
+    """Whether ``part`` may be in the list ``value``. Texts and bytes never make one list."""
+    if isinstance(value, str) and isinstance(part, str):
+        return part in value
+    if isinstance(value, bytes) and isinstance(part, bytes):
+        return part in value
+    return value is None and part is None

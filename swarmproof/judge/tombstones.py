@@ -144,7 +144,7 @@ def _place_followers(history: History, lineage: "Lineage", key: int, rows: Ints,
     versions = sorted(label)
     for row in followers.tolist():
         node = int(lineage.wrote[row])
-        version = named_version(history, row)
+        version = _version_of(history, lineage, rows, row)
         if history.status[row] != STATUS_OK and node not in seen and history.kind[row] == CAS:
             continue  # it may never have happened, and nobody saw it
         if version == NO_VERSION:
@@ -155,3 +155,13 @@ def _place_followers(history: History, lineage: "Lineage", key: int, rows: Ints,
         lineage.parent[node] = label[versions[place]] if place >= 0 else initial
         if history.kind[row] == CAS:
             lineage.before[row] = lineage.parent[node]
+
+
+def _version_of(history: History, lineage: "Lineage", rows: Ints, row: int) -> int:
+    """The version that a write made: as its own reply names it, or that of a reader who saw exactly it."""
+    version = named_version(history, row)
+    if version != NO_VERSION:
+        return version
+    saw_it = rows[lineage.reads[rows] & (lineage.before[rows] == lineage.wrote[row])]
+    named = history.version[saw_it][history.version[saw_it] > 0]
+    return int(named[0]) if len(named) else NO_VERSION
