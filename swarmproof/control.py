@@ -22,6 +22,8 @@ Reply = dict[str, Any]
 MAX_LINE_BYTES = 1024 * 1024  # a status of hundreds of processes fits
 READ_WITHIN_S = 5.0
 MAX_CONNECTIONS = 16
+# A Unix socket whose backlog is full refuses at once instead of letting the caller wait.
+BACKLOG = 128
 # sun_path holds 108 bytes on Linux and 104 on the BSDs and macOS, with the final zero.
 MAX_PATH_BYTES = 103
 
@@ -46,7 +48,7 @@ class ControlServer:
                 os.fchmod(self._listener.fileno(), 0o600)  # Linux creates the file with the socket's own mode
             self._listener.bind(_bindable(self.path, self._directory))
             self.path.chmod(0o600)
-            self._listener.listen(MAX_CONNECTIONS)
+            self._listener.listen(BACKLOG)
         except OSError as error:
             self._listener.close()
             os.close(self._directory)
@@ -133,7 +135,15 @@ def ask(run: RunDirectory, request: Request, timeout_s: float = 60.0) -> Reply:
 
 
 def find_run(path: Path | None, root: Path) -> RunDirectory:
-    """The run directory to talk to: `path`, or the newest under `root`. Errors: ControlError."""
+    """The run directory to talk to: `path`, or the newest under `root` with a supervisor. Errors: ControlError.
+
+    `latest` is not enough: a plain Locust run beside `swarmproof up` is newer, and has no supervisor.
+    """
+    if path is None:
+        sockets = sorted(root.glob(f"*/{CONTROL_SOCKET}"), key=lambda found: found.lstat().st_mtime, reverse=True)
+        for found in sockets:
+            if _answers(RunDirectory(found.parent.resolve())):
+                return RunDirectory(found.parent.resolve())
     chosen = path or root / LATEST
     if not chosen.is_dir():
         where = f"{chosen}" if path else f"{root}/"
@@ -141,6 +151,19 @@ def find_run(path: Path | None, root: Path) -> RunDirectory:
             f"there is no run in {where}; start one with `swarmproof up` or name its directory with --run"
         )
     return RunDirectory(chosen.resolve())
+
+
+def _answers(run: RunDirectory) -> bool:
+    directory = os.open(run.path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(READ_WITHIN_S)
+            connection.connect(_bindable(run.file(CONTROL_SOCKET), directory))
+    except OSError:
+        return False
+    finally:
+        os.close(directory)
+    return True
 
 
 def _bindable(path: Path, directory: int) -> str:

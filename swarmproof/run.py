@@ -35,6 +35,7 @@ FIRST_PROGRESS_WITHIN_S = 90.0
 # Beyond its run time Locust may take this long to stop its users and write its files.
 OVERTIME_S = 60.0
 ALL_BACK_WITHIN_S = 30.0
+IDLE_AFTER_S = 5.0  # there is a line of progress every second while there is load
 LAST_WRITE_WITHIN_S = 15.0
 DEFAULT_WEB_PORT = 8089
 
@@ -78,7 +79,7 @@ def run(request: RunRequest) -> int:
     """Run a plan; the exit code. Errors: TargetError, FaultMistake, RunDirectoryError before anything was loaded."""
     plan = request.plan
     scenario = find_scenario(plan.load.locustfile, request.beside)
-    schedule = build_schedule(plan.faults(), plan.seed, None if request.web else plan.load.run_time)
+    schedule = build_schedule(plan.faults(), plan.seed, plan.load.run_time)
     printer = Printer(quiet=request.quiet)
     if request.dry_run:
         print_schedule(request, schedule, printer)
@@ -89,6 +90,7 @@ def run(request: RunRequest) -> int:
     printer.say(plan.title or request.name)
     supervisor = Supervisor(directory, plan.target, seed=plan.seed, say=printer.say)
     try:
+        hosts_for(scenario.stem, supervisor.targets, plan.load.host)  # a mistake shows before anything starts
         supervisor.start()
         printer.say("")
         if not request.quiet:
@@ -203,7 +205,7 @@ class _Session:
 
     def _follow(self, live: LiveProgress) -> None:
         reader = ProgressReader(self._run)
-        began = time.monotonic()
+        began = last_line = time.monotonic()
         started = False
         run_time_s = self._plan.load.run_time
         while not self._fleet.finished.wait(LOOK_AGAIN_S):
@@ -212,8 +214,11 @@ class _Session:
                     started = True
                     self._supervisor.engine.begin(self._schedule, int(line.get("start_ns", line["at_ns"])))
                 self._supervisor.progress = line
+                last_line = time.monotonic()
                 live.show(line)
             live.refresh()
+            if started and self._request.web and time.monotonic() - last_line > IDLE_AFTER_S:
+                self._supervisor.engine.end_load()  # stopped in the web UI: faults would meet no load
             if self._supervisor.ended.is_set():
                 raise KeyboardInterrupt  # `swarmproof down` is a Ctrl-C from elsewhere
             self._check_targets()

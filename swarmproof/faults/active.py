@@ -68,12 +68,16 @@ class ActiveFault:
             self.record.error = f"{type(error).__name__}: {error}"
         finally:
             self.effect_seen.set()
-            self._heal()
-            if observer is not None:
-                observer.join()
-            self.record.after = cluster_state(self.choice.cluster)
-            self._write()
-            self.done.set()
+            try:
+                self._heal()
+                if observer is not None:
+                    observer.join()
+                self.record.after = self.record.after or cluster_state(self.choice.cluster)
+                self._write()
+            except OSError as error:  # a full disk: the fault is healed, its record is not complete
+                self._say(f"the record of {self._describe()} could not be written: {error.strerror or error}")
+            finally:
+                self.done.set()  # somebody waits for it
 
     def heal_now(self) -> None:
         """Heal without waiting for the time."""
@@ -115,6 +119,12 @@ class ActiveFault:
         self.effect_seen.set()
 
     def _observe_outage(self, cluster: RaftTarget) -> None:
+        try:
+            self._observe(cluster)
+        except OSError as error:
+            self._say(f"the outage could not be observed to its end: {error.strerror or error}")
+
+    def _observe(self, cluster: RaftTarget) -> None:
         """Who leads next, and when a write is acknowledged again; in seconds from the strike."""
         record, watch = self.record, cluster.watch
         victims = {member.node_id for member in self.choice.members if isinstance(member, RaftMember)}
@@ -133,6 +143,7 @@ class ActiveFault:
                     with self._lock:
                         record.figures["new_leader_s"] = round(seconds, 4)
                         record.observed += f"; {name} leads term {found.term} after {show_s(seconds)}"
+                        record.after = {"leader": name, "term": found.term, "node": found.node}
                     said.append(f"{name} leads term {found.term} after {show_s(seconds)}")
             if self._probe is not None:
                 acknowledged_ns = self._probe.first_acknowledged_ns(
@@ -173,11 +184,11 @@ class ActiveFault:
             if problems:
                 self.record.error = "; ".join([*([self.record.error] if self.record.error else []), *problems])
         self._healed.set()
-        self._write()
         names = " and ".join(member.name for member in self.choice.members)
         self._say(
             "; ".join(problems) if problems else f"{names} {'is' if len(self.choice.members) == 1 else 'are'} back"
         )
+        self._write()
 
     def _heal_one(self, member: Member, problems: list[str]) -> None:
         if self._abandoned:

@@ -125,6 +125,8 @@ class ChildProcess:
             if self.state in (State.RUNNING, State.PAUSED):
                 raise RuntimeError(f"{self.name} runs already")
             program = self.command[0]
+            if self._cwd is not None and os.sep in program:
+                program = str(self._cwd / program)
             if shutil.which(program, path=(self._env or os.environ).get("PATH")) is None:
                 raise TargetNotStarted(
                     f"cannot start {self.name}: there is no program {program!r}; install it or correct the command"

@@ -131,5 +131,10 @@ def test_a_run_directory_with_a_long_path_works(tmp_path: Path) -> None:
 def test_the_newest_run_is_found_or_its_absence_said(run: RunDirectory, tmp_path: Path) -> None:
     assert find_run(None, tmp_path).path == run.path.resolve()
     assert find_run(run.path, Path("elsewhere")).path == run.path.resolve()
+    newer = RunDirectory.create(tmp_path, "plain-locust-run")
+    assert find_run(None, tmp_path).path == newer.path.resolve()
+    server = ControlServer(run, answer)
+    assert find_run(None, tmp_path).path == run.path.resolve(), "a newer run without a supervisor hides the supervisor"
+    server.close()
     with pytest.raises(ControlError, match=r"there is no run in .*nowhere"):
         find_run(None, tmp_path / "nowhere")
