@@ -13,7 +13,7 @@ from rich.text import Text
 from records.latency import Summary
 from records.run_directory import REPORT_HTML, RunDirectory
 from swarmproof.report.contents import Contents, read_contents
-from swarmproof.report.wording import count, duration, fault_line, operation_line, operation_times
+from swarmproof.report.wording import count, duration, encodable, fault_line, operation_line, operation_times
 
 _COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "max")
 _CELL = 9
@@ -52,7 +52,7 @@ def report_lines(contents: Contents) -> list[Line]:
     if contents.run.file(REPORT_HTML).exists():
         lines.append(("", _labelled("report", str(contents.run.file(REPORT_HTML)))))
     lines += [("dim", _labelled("note", note)) for note in contents.notes]
-    return lines
+    return [(style, encodable(text)) for style, text in lines]
 
 
 def _labelled(label: str, text: str) -> str:

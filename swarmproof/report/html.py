@@ -20,7 +20,7 @@ from swarmproof.report.contents import Contents, read_contents
 from swarmproof.report.page import PAGE, SCRIPT, STYLE
 from swarmproof.report.series import fault_bands, percentile_curves, time_series
 from swarmproof.report.timeline import timeline
-from swarmproof.report.wording import count, duration, fault_line, operation_line, operation_times
+from swarmproof.report.wording import count, duration, encodable, fault_line, operation_line, operation_times
 
 _COLUMNS = ("operation", "count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 
@@ -48,7 +48,7 @@ def render_html(contents: Contents) -> str:
         _violations(contents),
         _about(contents),
     ]
-    return Template(PAGE).substitute(
+    page = Template(PAGE).substitute(
         title=escape(contents.title),
         style=STYLE,
         body="\n".join(section for section in sections if section),
@@ -56,6 +56,7 @@ def render_html(contents: Contents) -> str:
         data=_json(data),
         script=SCRIPT if series else "",
     )
+    return encodable(page)
 
 
 def _json(data: Any) -> str:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from records.run_directory import JUNIT_XML, RunDirectory, write_atomically
 from swarmproof.report.contents import Contents, read_contents
+from swarmproof.report.wording import encodable
 
 
 def write_junit(run: RunDirectory) -> Path:
@@ -63,4 +64,6 @@ def _seconds(contents: Contents) -> float:
 
 def _clean(text: str) -> str:
     """Without the control characters that XML cannot hold: a server's bytes may stand in a sentence."""
-    return "".join(char if char in "\t\n" or (char >= " " and char not in "\ufffe\uffff") else "�" for char in text)
+    return encodable(
+        "".join(char if char in "\t\n" or (char >= " " and char not in "\ufffe\uffff") else "�" for char in text)
+    )

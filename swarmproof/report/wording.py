@@ -30,6 +30,11 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
+def encodable(text: str) -> str:
+    """Without lone surrogates, which a server's JSON may hold and no file or terminal can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def node(name: Any) -> str:
     """``n1`` for 1 and for "n1"; "" for none."""
     if name is None or name == "":
