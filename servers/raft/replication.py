@@ -136,9 +136,7 @@ class Replication(Elections):
         if message.index > self.log.last_index:
             raise InvariantBroken(f"node {message.sender} acknowledged entry {message.index} of this term")
         news = progress.acknowledged(message.index)
-        if progress.state == PROBE or (
-            progress.state == SENDING_SNAPSHOT and progress.match >= self.log.base_index
-        ):
+        if progress.state == PROBE or (progress.state == SENDING_SNAPSHOT and progress.match >= self.log.base_index):
             progress.become_replicate()
         elif progress.snapshot is not None and progress.match >= progress.snapshot.index:
             # Installed, but the log was trimmed beyond it meanwhile: the next one is due.

@@ -66,7 +66,7 @@ def linearizable(history: Sequence[Op], initial: str | None = None) -> bool:
         seen.add((done, state))
         # Next may be any operation that was called before every other open one had returned.
         earliest_return = never
-        candidates: list[tuple[int, int, str | None]] = []
+        candidates: list[tuple[tuple[int, int], int, str | None]] = []
         for i, op in enumerate(ops):
             bit = 1 << i
             if done & bit:
@@ -75,10 +75,10 @@ def linearizable(history: Sequence[Op], initial: str | None = None) -> bool:
                 break
             possible, next_state = after(op, state)
             if possible:
-                candidates.append((returns[i], done | bit, next_state))
+                candidates.append(((returns[i], i), done | bit, next_state))
             earliest_return = min(earliest_return, returns[i])
         # The one that returned first is tried first, those that never returned last: mostly that is the order.
-        candidates.sort(key=lambda candidate: -candidate[0])
+        candidates.sort(key=lambda candidate: candidate[0], reverse=True)
         stack.extend(candidate[1:] for candidate in candidates)
     return False
 

@@ -5,10 +5,10 @@
 
 import pytest
 
-from tests.raft_simulator.__main__ import main, replay_command
 from tests.raft_simulator.cluster import replay, simulate
 from tests.raft_simulator.mutants import MUTANTS
 from tests.raft_simulator.profile import profile_of
+from tests.raft_simulator.soak import main, replay_command
 from tests.raft_simulator.violation import Violation
 
 SEEDS = 300
