@@ -90,7 +90,7 @@ class Connection:
         # Whether plain data frames may bypass the library: no extension, no fragmented message under way.
         self._compressed = False
         self._bypass = True
-        # Once the end is certain (a close frame, a violation) the library gets everything that follows.
+        # After the first sign of a violation the library gets everything, until it says what is wrong.
         self._handed_over = False
         self._handshake_tail = b""
         self._handshake_bytes = 0
@@ -144,8 +144,6 @@ class Connection:
             except Exception as error:  # as in _feed
                 self._fail(INTERNAL, ABNORMAL_CLOSURE, repr(error))
             self._take_events()
-            if not self._opened and not self._closed:
-                self._fail(BAD_HANDSHAKE, ABNORMAL_CLOSURE, "the connection was closed during it")
             self._close(ABNORMAL_CLOSURE, "connection lost without a close frame")
         events, self._events = self._events, []
         return events
@@ -220,14 +218,11 @@ class Connection:
             else:
                 self._feed(data[start:end])
             start = end
-            if self._handed_over:
-                break
-        if start < available and not self._closed:
-            if self._handed_over:
-                self._feed(data[start:])
-            else:
-                buffer += data[start:]
-                self._wanted_bytes = wanted
+            if self._closed:
+                return
+        if start < available:
+            buffer += data[start:]
+            self._wanted_bytes = wanted
 
     def _is_violation(self, first: int, second: int, length: int) -> bool:
         """Whether the library will refuse this head whatever follows: then it need not be waited for."""
@@ -278,7 +273,6 @@ class Connection:
             self._events.append(Pong(bytes(frame.data)))
         elif opcode is Opcode.CLOSE:
             received = self._protocol.close_rcvd
-            self._handed_over = True
             if received is not None:
                 self._close(int(received.code), received.reason)
         else:
@@ -326,7 +320,6 @@ class Connection:
     def _fail(self, reason: str, code: int, detail: str) -> None:
         if self.error is None:
             self.error = RemoteProtocolError(reason, detail[:MAX_DETAIL_CHARS])
-        self._handed_over = True
         if self._protocol.state is State.OPEN:
             self._protocol.fail(code, reason)
         self._close(code, reason)

@@ -194,6 +194,13 @@ def test_good_envelopes_before_the_fault_are_still_delivered(fault: bytes, reaso
     assert_decodes_however_it_is_cut(EnvelopeCodec, good + fault, [HELLO], reason)
 
 
+def test_a_buffer_that_its_owner_reuses_does_not_change_what_was_decoded():
+    buffer = bytearray(encode_frame(encode_envelope(HELLO)))
+    envelopes = EnvelopeCodec().receive_data(memoryview(buffer))  # type: ignore[arg-type]
+    buffer[:] = bytes(len(buffer))
+    assert envelopes == [HELLO]
+
+
 def test_a_stream_that_ends_inside_an_envelope_is_an_error():
     codec = EnvelopeCodec()
     codec.receive_data(codec.encode(1, b"payload")[:-1])

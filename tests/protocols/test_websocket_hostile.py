@@ -1,11 +1,13 @@
 """Hostile bytes on an open WebSocket: the short way through must decide as the library alone does."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER, Protocol
 
 from protocols.websocket import Binary, Closed, Event, Ping, Pong, Text
+from protocols.websocket_events import ABNORMAL_CLOSURE, INTERNAL, INTERNAL_ERROR
 from tests.protocols.streams import cut, cut_places, feed
 from tests.protocols.websockets_talking import masked, opened_client, opened_server
 
@@ -74,3 +76,23 @@ def test_garbage_never_raises_nor_grows_memory(chunks: list[bytes], as_server: b
         connection.data_to_send()
     closed += sum(isinstance(event, Closed) for event in connection.receive_eof())
     assert closed == 1, "every connection ends with exactly one Closed"
+
+
+@pytest.mark.parametrize("method", ["receive_data", "receive_eof"])
+def test_a_bug_of_the_parser_is_an_error_and_not_an_exception(method: str, monkeypatch: pytest.MonkeyPatch):
+    def bug(*data: bytes) -> None:
+        raise AssertionError("unreachable")
+
+    server = opened_server()
+    monkeypatch.setattr(server._protocol, method, bug)
+    events = server.receive_data(masked("89", b"ping")) + server.receive_eof()
+    assert events[-1] == Closed(INTERNAL_ERROR if method == "receive_data" else ABNORMAL_CLOSURE, INTERNAL)
+    assert str(server.error) == "websocket parser failed: AssertionError('unreachable')"
+    assert server.close_now
+
+
+def test_a_buffer_that_its_owner_reuses_does_not_change_what_was_received():
+    buffer = bytearray(masked("82", b"first"))
+    events = opened_server().receive_data(memoryview(buffer))  # type: ignore[arg-type]
+    buffer[:] = bytes(len(buffer))
+    assert events == [Binary(b"first")]
