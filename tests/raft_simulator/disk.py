@@ -2,8 +2,8 @@
 
 Writes queue up until ``sync`` makes them durable, in order. A crash keeps a random prefix of the queue, and of the
 last append that survives a random prefix of its entries: the torn tail that recovery cuts off. A failed sync loses
-the queue, as page caches do. Renaming a snapshot into place is atomic; emptying the log after it is a write of its own, so
-that a crash can fall in between.
+the queue, as page caches do. Renaming a snapshot into place is atomic; emptying the log after it is a write of its
+own, so that a crash can fall in between.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class DiskError(Exception):
 class Image:
     """What a restart would find."""
 
-    hard_state: HardState = HardState(0, 0)
+    hard_state: HardState = field(default_factory=lambda: HardState(0, 0))
     snapshot: Snapshot | None = None
     base_index: int = 0
     base_term: int = 0

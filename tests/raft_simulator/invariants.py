@@ -1,8 +1,8 @@
 """What must hold after every step, each under its name in shared language: the Raft paper's figure 3 first.
 
 The observer sees every node from outside, keeps what was ever true (leaders, votes, log entries, committed
-entries, acknowledgements), and raises Violation at the first event that contradicts it. It has its own idea of what the log
-means (:class:`Oracle`), independent of the state machine under test.
+entries, acknowledgements), and raises Violation at the first event that contradicts it. It has its own idea of what
+the log means (:class:`Oracle`), independent of the state machine under test.
 """
 
 from typing import TYPE_CHECKING
@@ -217,7 +217,7 @@ class Invariants:
         elif kind is AppendReply and message.ok:  # type: ignore[union-attr]
             image = node.disk.durable
             last = max(image.last_index, image.snapshot.index if image.snapshot else 0)
-            if last < message.index:  # type: ignore[operator,union-attr]
+            if last < message.index:  # type: ignore[operator]
                 self._not_durable(node, message, f"its disk ends at {last}")
         elif kind is Append or kind is Heartbeat:
             leader = self.leaders.get(message.term)

@@ -1,7 +1,7 @@
 """The simulated shell: what servers/raft/node.py does with sockets and threads, done with events.
 
-A Ready's early messages leave at once; its disk work waits for the one disk, several Readys share a sync, and only after it
-do ``persisted`` and the late messages follow. A crash can fall anywhere in between.
+A Ready's early messages leave at once; its disk work waits for the one disk, several Readys share a sync, and only
+after it do ``persisted`` and the late messages follow. A crash can fall anywhere in between.
 """
 
 from collections.abc import Callable

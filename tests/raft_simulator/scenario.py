@@ -1,8 +1,8 @@
 """Drives a simulated cluster by hand: the stories that have names in the literature.
 
-Nothing goes wrong by itself here; the test cuts links, kills nodes and says what must have happened. All invariants are checked
-after every step all the same, and ``finish()`` demands that the healed cluster serves everybody and that the history is
-linearizable.
+Nothing goes wrong by itself here; the test cuts links, kills nodes and says what must have happened. All invariants
+are checked after every step all the same, and ``finish()`` demands that the healed cluster serves everybody and that
+the history is linearizable.
 """
 
 from collections.abc import Callable

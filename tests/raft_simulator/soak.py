@@ -53,10 +53,9 @@ def replay_command(seed: int, mutant: str | None = None) -> str:
 def soak(first: int, count: int, jobs: int, mutant: str | None) -> int:
     """Play seeds first..first+count-1 in ``jobs`` processes, with a line of progress."""
     began = time.monotonic()
-    events = operations = done = 0
+    events = operations = 0
     broken: list[tuple[int, str]] = []
-    for seed, seed_events, seed_operations, problem in _results(first, count, jobs, mutant):
-        done += 1
+    for done, (seed, seed_events, seed_operations, problem) in enumerate(_results(first, count, jobs, mutant), 1):
         events += seed_events
         operations += seed_operations
         if problem:
