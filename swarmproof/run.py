@@ -22,6 +22,7 @@ from swarmproof.final_reads import keys_of, read_everything
 from swarmproof.fleet.locust_process import Load, LocustFleet, find_scenario
 from swarmproof.judging import judge_and_report
 from swarmproof.live import LiveProgress
+from swarmproof.outages import write_outages
 from swarmproof.plan import Plan
 from swarmproof.run_facts import facts_at_start
 from swarmproof.supervisor import Supervisor
@@ -195,7 +196,17 @@ class _Session:
 
     def conclude(self) -> int:
         """Judge, print, and give the exit code: a lie of the server outranks a failure of the harness."""
+        try:
+            recovery = write_outages(self._run)
+        except HistoryError as error:
+            recovery = {}
+            self._problems.append(str(error))
+        self._run.update_json(RUN_JSON, {"recovery": recovery})
         code = judge_and_report(self._run, self._printer)
+        ack = recovery.get("first_ack_s")
+        if ack is not None and ack["count"] > 1:
+            times = f"min {ack['min']:.2f} s, median {ack['median']:.2f} s, max {ack['max']:.2f} s"
+            self._printer.result(f"outages first acknowledged write over {ack['count']:.0f} faults: {times}")
         for problem in self._problems:
             self._printer.error(problem)
         if self._problems and code != EXIT_INVALID:
