@@ -79,7 +79,8 @@ class ConnectionGroup:
     """The connections of one server: admits them, sweeps their deadlines, counts them, drains them at the end.
 
     `connect(group, sock, address)` makes a connection of the server's own kind. `refusal` is what a client beyond
-    `max_clients` is told before its connection is closed (nothing when empty).
+    `max_clients` is told before its connection is closed (nothing when empty); with `refuse_requests` it is told so
+    in answer to its first bytes, because an HTTP client takes no answer to a request that it has not made yet.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ConnectionGroup:
         limits: Limits,
         connect: "Callable[[ConnectionGroup, socket.socket, Any], object]",
         refusal: bytes = b"",
+        refuse_requests: bool = False,
     ) -> None:
         self.limits = limits
         self.connections: set[Connection] = set()
@@ -97,7 +99,8 @@ class ConnectionGroup:
         self.held_bytes = 0  # replies that slow readers have not taken yet
         self.closed: Counter[str] = Counter()  # by reason, one of the constants above or a protocol error's
         self._connect = connect
-        self._refusal = refusal
+        self.refusal = refusal
+        self._refuse_requests = refuse_requests
         shortest_s = min(limits.idle_timeout_s, limits.write_timeout_s, limits.linger_s)
         interval_s = min(MAX_SWEEP_INTERVAL_S, max(MIN_SWEEP_INTERVAL_S, shortest_s / SWEEPS_PER_TIMEOUT))
         self._timer = gevent.get_hub().loop.timer(interval_s, interval_s)
@@ -108,8 +111,10 @@ class ConnectionGroup:
         if len(self.connections) >= self.limits.max_clients:
             self.refused += 1
             refused = Refused(self, sock, address)
-            refused.send(self._refusal)
-            refused.finish(AT_CAPACITY)
+            if len(self.lingering) > MAX_LINGERING:
+                refused.abort(AT_CAPACITY)
+            elif not self._refuse_requests:
+                refused.refuse()
             return
         self.opened += 1
         self._connect(self, sock, address)
@@ -404,5 +409,15 @@ class Refused(Connection):
     def _join(self) -> None:
         self.group.lingering.add(self)
 
+    def refuse(self) -> None:
+        self.send(self.group.refusal)
+        self.finish(AT_CAPACITY)
+
     def received(self, count: int) -> None:
-        pass
+        self.refuse()
+
+    def check_deadlines(self, now_s: float) -> None:
+        if self.state == OPEN and now_s - self.last_message_s > self.group.limits.linger_s:
+            self.abort(AT_CAPACITY)
+        else:
+            super().check_deadlines(now_s)

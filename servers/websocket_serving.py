@@ -114,6 +114,7 @@ class WebSocketService:
             Limits(arguments.max_clients, shortest_s, arguments.write_timeout),
             connect=partial(WebSocketConnection, self),
             refusal=REFUSED_AT_CAPACITY,
+            refuse_requests=True,
         )
 
     def counters(self) -> dict[str, tuple[str, float]]:

@@ -269,6 +269,8 @@ def test_client_beyond_capacity_gets_503() -> None:
         with pytest.raises(InvalidStatus) as refused:
             client(server)
         assert refused.value.response.status_code == 503
+        with RawClient(server.address) as silent:
+            assert silent.receive_until_closed() == b""  # who asks for nothing is not answered
         first.send("served")
         assert first.recv(15) == "served"
 
