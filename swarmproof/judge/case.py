@@ -63,6 +63,12 @@ class Case:
         load = self.facts.get("load")
         return load if isinstance(load, dict) else {}
 
+    def required(self, name: str, default: float) -> float:
+        """A bound of the evidence rules: the plan's, from its table ``[evidence]``, or the default."""
+        evidence = self.facts.get("evidence")
+        value = evidence.get(name) if isinstance(evidence, dict) else None
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+
     @cached_property
     def start_ns(self) -> int:
         for facts in (self.load, self.facts):

@@ -82,8 +82,11 @@ def _judge(case: Case, fault: FaultRecord) -> tuple[str, dict[str, Any]]:
     if is_on_cluster(fault) and fault.kind in _DEADLY:
         at_risk, read_back = _writes_at_risk(case, fault)
         detail["writes_at_risk"], detail["writes_at_risk_read_back"] = at_risk, read_back
-        if at_risk < MIN_WRITES_AT_RISK:
-            return f"met too little load: no write was acknowledged in the {AT_RISK_MS} ms before it", detail
+        needed = case.required("writes_before_kill", MIN_WRITES_AT_RISK)
+        if at_risk < needed:
+            seen = f"{at_risk} writes were" if at_risk else "no write was"
+            why = f"met too little load: {seen} acknowledged in the {AT_RISK_MS} ms before it ({needed:g} needed)"
+            return why, detail
         if read_back < at_risk:
             return (
                 f"put {at_risk} writes at risk, but the keys of {at_risk - read_back} were not read afterwards",

@@ -8,7 +8,7 @@ from swarmproof.judge.appends import APPLIED_TWICE
 from swarmproof.judge.case import NS_PER_S, Case
 from swarmproof.judge.explain import counterexample
 from swarmproof.judge.faulting import is_on_cluster
-from swarmproof.judge.history import APPEND, CAS
+from swarmproof.judge.history import APPEND, CAS, NEVER, STATUS_OK
 from swarmproof.judge.lineage import CYCLE, SPLIT_BRAIN
 from swarmproof.judge.verdict import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, Check, grouped
 
@@ -88,28 +88,31 @@ def liveness(case: Case) -> Check:
         return Check(name, NOT_APPLICABLE, "no fault of the cluster was healed in this run")
     last = max(healed)
     history = case.history
-    tried = np.flatnonzero(history.is_write & (history.call >= last))
-    done = history.ret[tried][history.status[tried] == 0]
-    bound_ns = int(RECOVERY_BOUND_S * NS_PER_S)
+    # A write that had waited through the outage counts as well as a new one.
+    ended_after = (history.ret >= last) & (history.ret != NEVER)
+    tried = np.flatnonzero(history.is_write & ((history.call >= last) | ended_after))
+    done = history.ret[tried][history.status[tried] == STATUS_OK]
+    bound_s = case.required("recovery_within_s", RECOVERY_BOUND_S)
+    bound_ns = int(bound_s * NS_PER_S)
     evidence: dict[str, Any] = {
         "last_heal_s": round(case.seconds(last), 3),
         "writes_tried_after": len(tried),
         "writes_acknowledged_after": len(done),
-        "bound_s": RECOVERY_BOUND_S,
+        "bound_s": bound_s,
     }
     if len(done):
         took_s = (int(done.min()) - last) / NS_PER_S
         evidence["first_write_after_s"] = round(took_s, 3)
-        if took_s <= RECOVERY_BOUND_S:
+        if took_s <= bound_s:
             return Check(name, VALID, f"writes succeeded again {took_s:.2f} s after the last heal", evidence)
-    if not len(tried):
+    if not len(done) and not len(tried):
         return Check(name, UNKNOWN, "no write was tried after the last heal", evidence)
-    watched_ns = int(np.where(history.ret < np.iinfo(np.int64).max, history.ret, history.call).max()) - last
-    if watched_ns < bound_ns:
+    watched_ns = int(np.where(history.ret != NEVER, history.ret, history.call).max()) - last
+    if watched_ns < bound_ns and not len(done):
         reason = f"no write succeeded after the last heal, but the run ended {watched_ns / NS_PER_S:.1f} s after it"
         return Check(name, UNKNOWN, reason, evidence)
     reason = (
-        f"no write succeeded within {RECOVERY_BOUND_S:g} s of the last heal, though {len(tried)} were tried: "
+        f"no write succeeded within {bound_s:g} s of the last heal, though {len(tried)} were tried: "
         "the store did not recover"
     )
     return Check(name, INVALID, reason, evidence)

@@ -38,8 +38,16 @@ def print_report(run: RunDirectory, console: Console | None = None) -> None:
         if console.is_terminal:
             console.print(_coloured(style, text), soft_wrap=True)
         else:
-            console.file.write(text + "\n")
+            console.file.write(_writable(text, console.encoding) + "\n")
     console.file.flush()
+
+
+def _writable(text: str, encoding: str) -> str:
+    """The line as a log in another encoding (ASCII in a bare CI shell) can hold it."""
+    try:
+        return text.encode(encoding, "replace").decode(encoding)
+    except LookupError:
+        return text
 
 
 def report_lines(contents: Contents) -> list[Line]:

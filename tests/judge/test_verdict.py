@@ -151,6 +151,16 @@ def test_a_kill_of_an_idle_store_proves_nothing(tmp_path: Path, history: list[Op
     assert "too little load" in verdict.summary
 
 
+def test_a_plan_may_demand_more_evidence(tmp_path: Path, history: list[Operation], start_ns: int) -> None:
+    faults = [fault(1, 4.0, start_ns)]
+    run = write_run(
+        tmp_path, history, faults=faults, start_ns=start_ns, facts={"evidence": {"writes_before_kill": 5000}}
+    )
+    verdict = judge(run)
+    assert verdict.verdict == UNKNOWN
+    assert "(5000 needed)" in verdict.summary
+
+
 def test_writes_at_risk_must_be_read_back(tmp_path: Path, start_ns: int) -> None:
     history = [op for op in simulate(3, start_ns=start_ns, seconds=8.0, final=False) if op.call_ns < start_ns + 4 * S]
     run = write_run(tmp_path, history, faults=[fault(1, 4.0, start_ns)], start_ns=start_ns)

@@ -89,6 +89,13 @@ def test_a_file_gets_clean_lines_and_a_terminal_gets_colour(valid: RunDirectory)
     assert without_colour == plain.getvalue()
 
 
+def test_a_log_in_another_encoding_gets_what_it_can_hold(broken_replies: RunDirectory) -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    print_report(broken_replies, Console(file=out, force_terminal=False))
+    assert b"reply on the wrong connection: 1 ? in envelope echo" in raw.getvalue()
+
+
 def test_a_half_finished_run_is_reported_with_a_note(half_there: list[RunDirectory]) -> None:
     for run in half_there:
         text = render_report(run)
