@@ -17,6 +17,10 @@ class DiskError(Exception):
     """The sync failed; nobody knows what is on the platter."""
 
 
+class PowerLoss(Exception):
+    """The machine stops in the middle of a write."""
+
+
 @dataclass
 class Image:
     """What a restart would find."""
@@ -81,6 +85,10 @@ class SimDisk:
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Rename a snapshot into place; it survives a crash or it does not."""
         self._queue.append(("snapshot", snapshot))
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        """A snapshot of this node's own: temporary file, fsync, rename, directory fsync; durable when it returns."""
+        self.durable.snapshot = snapshot
 
     def drop_log(self, index: int, term: int) -> None:
         self._queue.append(("drop", (index, term)))

@@ -117,6 +117,12 @@ class Invariants:
             self._match(node, entry, log.term_at(entry.index - 1))
         self.restored(node)
 
+    def crashed(self, node: "SimNode") -> None:
+        """What is committed stays on the disks of a quorum, whatever crashes do to them."""
+        index = self.max_commit
+        if index:
+            self.durable(index, self.committed[index][0])
+
     def check(self, node: "SimNode") -> None:
         """Called after everything that can change a node."""
         core = node.core

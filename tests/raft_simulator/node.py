@@ -12,7 +12,8 @@ from protocols.kv import BUSY, GET, NOT_LEADER, UNKNOWN, KvReply, KvRequest, dec
 from protocols.raft_messages import PeerMessage
 from servers.raft.core import Core
 from servers.raft.types import Busy, CoreConfig, NotLeader, Ready, Snapshot
-from tests.raft_simulator.disk import DiskError, SimDisk
+from tests.raft_simulator.disk import DiskError, PowerLoss, SimDisk
+from tests.raft_simulator.profile import MS
 
 if TYPE_CHECKING:
     from tests.raft_simulator.cluster import Cluster
@@ -35,6 +36,7 @@ class SimNode:
         self.life = 0
         self._mailbox: list[Callable[[], None]] = []
         self._writing = False
+        self._saving = False
         self._queue: list[Ready] = []
         self._proposals: dict[int, tuple[int, Answer]] = {}
         self._reads: dict[int, tuple[KvRequest, Answer]] = {}
@@ -74,7 +76,7 @@ class SimNode:
             load_snapshot=self._newest_snapshot,
         )
         self.core = core
-        self._writing = False
+        self._writing = self._saving = False
         self._queue, self._mailbox = [], []
         self._proposals, self._reads, self._ripe_reads = {}, {}, []
         self.cluster.note(
@@ -83,11 +85,15 @@ class SimNode:
         self.cluster.invariants.started(self)
         self._schedule_tick()
 
-    def crash(self) -> None:
+    def crash(self, restart: bool = False) -> None:
+        """Die; whoever killed the node restarts it, unless it is to come back by itself."""
         if self.core is not None:
             self.core = None
+            if restart:
+                self.cluster.schedule(self.rng.randint(1, 200) * MS, lambda: self.cluster.start(self))
             self.paused = False
             self.disk.crash()
+            self.cluster.invariants.crashed(self)
             self.cluster.note(self.node_id, "crashes; its disk has log ..%d", self.disk.durable.last_index)
 
     def pause(self) -> None:
@@ -231,6 +237,10 @@ class SimNode:
         self._writing = False
         try:
             self.disk.sync(writes)
+        except PowerLoss:
+            self.cluster.note(self.node_id, "loses power while it writes")
+            self.crash(restart=True)
+            return
         except DiskError:
             if not self.cluster.seams.serves_after_disk_error:
                 self.cluster.note(self.node_id, "stops: fsync failed")
@@ -284,21 +294,38 @@ class SimNode:
         every = self.cluster.profile.snapshot_entries
         if (
             every
-            and not self.disk.snapshot_pending
+            and not self._saving
             and core.applied_index - core.log.base_index >= every + self.cluster.profile.keep_entries
         ):
             self._take_snapshot()
 
     def _take_snapshot(self) -> None:
+        """The state as it is now; writing it to the disk takes a while, and the node goes on meanwhile."""
         core = self.core
         assert core is not None
         index = core.applied_index
         snapshot = Snapshot(index, core.log.term_at(index), self.machine.snapshot())
-        trim_to = index - self.cluster.profile.keep_entries
-        # Temporary file, fsync, rename, directory fsync: durable by itself, before the log is trimmed.
-        self.disk.durable.snapshot = snapshot
-        self.disk.trim(trim_to, core.log.term_at(trim_to))
-        core.compact(trim_to)
+        self._saving = True
+        delay_us = self.rng.randint(*self.cluster.profile.disk_us) * self.slow
+        self.cluster.schedule(delay_us, self._guarded(lambda: self._save_snapshot(snapshot)))
+
+    def _save_snapshot(self, snapshot: Snapshot) -> None:
+        core = self.core
+        assert core is not None
+        self._saving = False
+        saved = self.disk.durable.snapshot
+        if self.disk.snapshot_pending or (saved is not None and saved.index >= snapshot.index):
+            return  # the leader sent a newer one meanwhile
+        try:
+            self.disk.save_snapshot(snapshot)
+        except PowerLoss:
+            self.cluster.note(self.node_id, "loses power while it saves a snapshot")
+            self.crash(restart=True)
+            return
+        trim_to = snapshot.index - self.cluster.profile.keep_entries
+        if trim_to > core.log.base_index:
+            self.disk.trim(trim_to, core.log.term_at(trim_to))
+            core.compact(trim_to)
         self.cluster.invariants.snapshot_saved(self, snapshot)
 
     def _serve_reads(self) -> None:

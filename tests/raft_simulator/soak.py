@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 from tests.raft_simulator.cluster import Seams, replay, simulate
+from tests.raft_simulator.logged_disk import LoggedDisk
 from tests.raft_simulator.mutants import MUTANTS
 from tests.raft_simulator.profile import profile_of
 from tests.raft_simulator.violation import Violation
@@ -21,9 +22,16 @@ TRANSCRIPT_LINES = 120
 CHUNK_SEEDS = 25
 
 
+def seams_of(mutant: str | None, seed: int) -> Seams:
+    """Every second seed keeps its data in the real durable log."""
+    if mutant:
+        return MUTANTS[mutant].seams
+    return Seams(disk=LoggedDisk) if seed % 2 else Seams()
+
+
 def play(seed: int, mutant: str | None = None) -> tuple[int, int, int, str]:
     """(seed, events, operations, what was broken or "")."""
-    seams = MUTANTS[mutant].seams if mutant else Seams()
+    seams = seams_of(mutant, seed)
     try:
         cluster = simulate(seed, seams=seams)
     except Violation as violation:
@@ -32,7 +40,7 @@ def play(seed: int, mutant: str | None = None) -> tuple[int, int, int, str]:
 
 
 def show(seed: int, mutant: str | None, full: bool) -> int:
-    transcript, violation = replay(seed, seams=MUTANTS[mutant].seams if mutant else Seams())
+    transcript, violation = replay(seed, seams=seams_of(mutant, seed))
     shown = transcript if full else transcript[-TRANSCRIPT_LINES:]
     print(f"seed {seed}: {profile_of(seed)}")
     if len(shown) < len(transcript):
