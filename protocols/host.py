@@ -4,6 +4,7 @@
     f00d://127.0.0.1:9000                                   another name for tcp
     ws://127.0.0.1:8080/path?query   wss://example.org/     WebSocket; ports 80 and 443 by default
     kv://127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003       every node of a key-value cluster
+    etcd://127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379   every member of an etcd cluster
 
 IPv6 addresses stand in brackets: tcp://[::1]:9000.
 """
@@ -26,7 +27,9 @@ _EXAMPLES: Final = {
     "ws": "ws://127.0.0.1:8080/",
     "wss": "wss://example.org/",
     "kv": "kv://127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003",
+    "etcd": "etcd://127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379",
 }
+_CLUSTERS: Final = frozenset({"kv", "etcd"})
 
 
 class BadHost(LocalProtocolError, ValueError):
@@ -34,7 +37,7 @@ class BadHost(LocalProtocolError, ValueError):
 
 
 class Host(NamedTuple):
-    """`scheme` tcp, ws, wss or kv; `addresses` at least one (host, port); `path` "" or "/path?query" (ws, wss)."""
+    """`scheme` tcp, ws, wss, kv or etcd; `addresses` at least one (host, port); `path` "" or "/path?query" (ws)."""
 
     scheme: str
     addresses: list[tuple[str, int]]
@@ -82,8 +85,8 @@ def parse_host(text: str) -> Host:
     if "@" in authority:
         raise _bad(text, scheme, "contains a user name, which is not supported")
     parts = authority.split(",")
-    if len(parts) > 1 and scheme != "kv":
-        raise _bad(text, scheme, "lists several addresses, which only kv:// takes")
+    if len(parts) > 1 and scheme not in _CLUSTERS:
+        raise _bad(text, scheme, "lists several addresses, which only kv:// and etcd:// take")
     if len(parts) > MAX_NODES:
         raise _bad(text, scheme, f"lists more than {MAX_NODES} addresses")
     addresses = [_parse_address(part, text, scheme) for part in parts]

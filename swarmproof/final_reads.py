@@ -12,9 +12,8 @@ from protocols.kv import GET, KvReply, KvRequest
 from records.operations import read_operations
 from records.run_directory import RunDirectory
 from swarmproof.history import FINAL_READ_CLIENT, SupervisorHistory
-from swarmproof.targets.base import LOOPBACK
+from swarmproof.targets.cluster import ClusterMember, ClusterTarget
 from swarmproof.targets.kv_client import TRY_AGAIN, KvConnection, KvUnavailable
-from swarmproof.targets.raft import RaftMember, RaftTarget
 
 # For all keys of one node together; 10,000 keys take about 2 s.
 READ_WITHIN_S = 60.0
@@ -28,12 +27,12 @@ def keys_of(run: RunDirectory) -> list[str]:
 
 
 def read_everything(
-    cluster: RaftTarget, keys: Sequence[str], history: SupervisorHistory, within_s: float = READ_WITHIN_S
+    cluster: ClusterTarget, keys: Sequence[str], history: SupervisorHistory, within_s: float = READ_WITHIN_S
 ) -> dict[str, Any]:
     """Read `keys` at all nodes at the same time; {"keys": N, "nodes": {"n1": answered, ...}}. Never raises."""
     answered: dict[str, int] = {}
 
-    def read(member: RaftMember) -> None:
+    def read(member: ClusterMember) -> None:
         answered[member.name] = _read_at(member, keys, history, within_s)
 
     threads = [threading.Thread(target=read, args=(member,), daemon=True) for member in cluster.members]
@@ -45,11 +44,11 @@ def read_everything(
     return {"keys": len(keys), "nodes": dict(sorted(answered.items()))}
 
 
-def _read_at(member: RaftMember, keys: Sequence[str], history: SupervisorHistory, within_s: float) -> int:
+def _read_at(member: ClusterMember, keys: Sequence[str], history: SupervisorHistory, within_s: float) -> int:
     """How many keys this node answered for."""
     left = list(keys)
     deadline = time.monotonic() + within_s
-    with KvConnection(LOOPBACK, member.port, REPLY_WITHIN_S) as connection:
+    with member.connect(REPLY_WITHIN_S) as connection:
         while left and time.monotonic() < deadline:
             unanswered = _read_once(connection, member, left, history)
             if unanswered:
@@ -59,7 +58,7 @@ def _read_at(member: RaftMember, keys: Sequence[str], history: SupervisorHistory
 
 
 def _read_once(
-    connection: KvConnection, member: RaftMember, keys: Sequence[str], history: SupervisorHistory
+    connection: KvConnection, member: ClusterMember, keys: Sequence[str], history: SupervisorHistory
 ) -> list[str]:
     """Ask for all `keys`; those without an answer."""
     requests = [KvRequest(GET, key) for key in keys]

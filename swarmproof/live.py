@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from swarmproof.console import Printer
-from swarmproof.targets.raft import RaftTarget
+from swarmproof.targets.cluster import ClusterTarget
 
 # In a pipe: often enough to see that it lives, rare enough to be read in a CI log.
 PLAIN_EVERY_S = 5.0
@@ -18,7 +18,7 @@ PLAIN_EVERY_S = 5.0
 class LiveProgress:
     """Shows progress lines of the load generator beside the cluster's leader. Use as a context manager."""
 
-    def __init__(self, printer: Printer, clusters: Sequence[RaftTarget], run_time_s: float | None) -> None:
+    def __init__(self, printer: Printer, clusters: Sequence[ClusterTarget], run_time_s: float | None) -> None:
         self._printer = printer
         self._clusters = clusters
         self._run_time_s = run_time_s

@@ -18,7 +18,7 @@ from swarmproof.faults.catalogue import SELECTORS
 from swarmproof.faults.schedule import FaultMistake, FaultSpec, check_kind, fault_spec
 from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
 from swarmproof.plan_errors import PlanError, sentence_for
-from swarmproof.targets.raft import NODE_COUNTS, node_names
+from swarmproof.targets.cluster import NODE_COUNTS, node_names
 
 BUILT_IN_PACKAGE = "plans"
 SUFFIX = ".toml"
@@ -45,19 +45,36 @@ class ServerTable(_TargetTable):
     arguments: list[str] = []
 
 
-class RaftTable(_TargetTable):
-    """A Raft cluster of reference nodes. `ports` are the nodes' client ports."""
+class ClusterTable(_TargetTable):
+    """What all replicated stores have. `ports` are the nodes' client ports."""
 
-    kind: Literal["raft"]
     nodes: Literal[1, 3, 5] = 3
     ports: list[Port] | None = None
     arguments: list[str] = []
 
     @model_validator(mode="after")
-    def _one_port_per_node(self) -> "RaftTable":
+    def _one_port_per_node(self) -> "ClusterTable":
         if self.ports is not None and len(self.ports) != self.nodes:
             raise ValueError(f"ports must hold {self.nodes} numbers, one per node, not {len(self.ports)}")
         return self
+
+
+class RaftTable(ClusterTable):
+    """A Raft cluster of reference nodes."""
+
+    kind: Literal["raft"]
+
+
+class EtcdTable(ClusterTable):
+    """An etcd cluster; the program comes with the distribution."""
+
+    kind: Literal["etcd"]
+
+
+class PySyncObjTable(ClusterTable):
+    """A store on PySyncObj, which is known to lose writes: the judge must convict it."""
+
+    kind: Literal["pysyncobj"]
 
 
 class CommandTable(_TargetTable):
@@ -73,7 +90,9 @@ class CommandTable(_TargetTable):
     ready_within: Duration = 30.0
 
 
-TargetTable = Annotated[ServerTable | RaftTable | CommandTable, Field(discriminator="kind")]
+TargetTable = Annotated[
+    ServerTable | RaftTable | EtcdTable | PySyncObjTable | CommandTable, Field(discriminator="kind")
+]
 
 
 class LoadTable(_Table):
@@ -145,13 +164,16 @@ class Plan(_Table):
 
     def check_fault_targets(self) -> None:
         """Errors: FaultMistake for a fault that has nothing to hit here."""
-        clusters = [table for table in self.target if isinstance(table, RaftTable)]
-        names = [table.name or table.kind for table in self.target if not isinstance(table, RaftTable)]
-        names += [name for table in clusters for name in node_names(table.name or table.kind, table.nodes)]
+        clusters = [table for table in self.target if isinstance(table, RaftTable | EtcdTable | PySyncObjTable)]
+        names = [table.name or table.kind for table in self.target if not isinstance(table, ClusterTable)]
+        names += [name for table in clusters for name in node_names(table.name or table.kind, table.kind, table.nodes)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two targets would have a process {name!r}; give one of them another `name`")
         for fault in self.fault:
             wanted = normal_target(fault.target)
             if wanted in CLUSTER_SELECTORS and not clusters:
-                raise FaultMistake(f"{fault.kind} {wanted} needs a [[target]] of kind raft")
+                raise FaultMistake(f"{fault.kind} {wanted} needs a [[target]] of kind raft, etcd or pysyncobj")
             if wanted not in CLUSTER_SELECTORS and wanted != "all" and wanted not in names:
                 words = ", ".join([*(SELECTORS if clusters else ["all"]), *names])
                 raise FaultMistake(f"{fault.kind} {wanted} has nothing to hit; the targets here are: {words}")
@@ -170,10 +192,12 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "websocket_echo": ServerTable,
     "websocket_rpc": ServerTable,
     "raft": RaftTable,
+    "etcd": EtcdTable,
+    "pysyncobj": PySyncObjTable,
     "command": CommandTable,
 }
 TARGET_KINDS = tuple(kind for kind in _MODELS if kind not in ("", "load", "fault"))
-assert set(NODE_COUNTS) == {1, 3, 5}, "RaftTable.nodes repeats them for the type checker"
+assert set(NODE_COUNTS) == {1, 3, 5}, "ClusterTable.nodes repeats them for the type checker"
 
 
 def built_in_plans() -> dict[str, str]:

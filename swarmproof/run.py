@@ -40,13 +40,13 @@ IDLE_AFTER_S = 5.0  # there is a line of progress every second while there is lo
 LAST_WRITE_WITHIN_S = 15.0
 DEFAULT_WEB_PORT = 8089
 
-# Scenario -> the kind of target that its --host means; `mixed` has an option for each kind.
+# Scenario -> the kinds of target that its --host means; `mixed` has an option for each kind.
 HOST_OF_SCENARIO = {
-    "envelope": "envelope",
-    "f00d": "f00d",
-    "websocket_echo": "websocket_echo",
-    "websocket_rpc": "websocket_rpc",
-    "raft_kv": "raft",
+    "envelope": ("envelope",),
+    "f00d": ("f00d",),
+    "websocket_echo": ("websocket_echo",),
+    "websocket_rpc": ("websocket_rpc",),
+    "raft_kv": ("raft", "etcd", "pysyncobj"),
 }
 MIXED = "mixed"
 MIXED_HOST_OPTIONS = {
@@ -274,12 +274,12 @@ def hosts_for(scenario: str, targets: Sequence[Target], given: str | None) -> di
         if missing:
             raise TargetError(f"the scenario mixed needs a [[target]] of each kind; missing: {', '.join(missing)}")
         return hosts
-    wanted = HOST_OF_SCENARIO.get(scenario)
-    chosen = by_kind.get(wanted) if wanted is not None else None
+    wanted = HOST_OF_SCENARIO.get(scenario, ())
+    chosen = next((by_kind[kind] for kind in wanted if kind in by_kind), None)
     if chosen is None:
-        chosen = by_kind.get("command") or (targets[0] if targets and wanted is None else None)
+        chosen = by_kind.get("command") or (targets[0] if targets and not wanted else None)
     if chosen is None:
-        need = f" of kind {wanted}" if wanted else ""
+        need = f" of kind {' or '.join(wanted)}" if wanted else ""
         raise TargetError(f"the scenario {scenario} has nothing to talk to; add a [[target]]{need}, or host in [load]")
     return {"host": chosen.address}
 

@@ -21,9 +21,9 @@ from swarmproof.history import SupervisorHistory
 from swarmproof.plan import TargetTable
 from swarmproof.targets.base import Surroundings, Target, start_all, stop_all
 from swarmproof.targets.building import build_targets
+from swarmproof.targets.cluster import ClusterTarget
 from swarmproof.targets.guard import Guard
 from swarmproof.targets.process import ChildProcess
-from swarmproof.targets.raft import RaftTarget
 
 
 class Supervisor:
@@ -70,8 +70,8 @@ class Supervisor:
         self.close()
 
     @property
-    def clusters(self) -> list[RaftTarget]:
-        return [target for target in self.targets if isinstance(target, RaftTarget)]
+    def clusters(self) -> list[ClusterTarget]:
+        return [target for target in self.targets if isinstance(target, ClusterTarget)]
 
     def start(self) -> None:
         """Start all targets, wait until each answers, then listen for commands. Errors: TargetError, ControlError."""
@@ -98,7 +98,7 @@ class Supervisor:
         finally:
             self.guard.close()
 
-    def last_write(self, cluster: RaftTarget, within_s: float) -> bool:
+    def last_write(self, cluster: ClusterTarget, within_s: float) -> bool:
         """One write after everything is healed: whether the cluster still takes any. It stands in the history."""
         probe = self._probes[cluster.name]
         return probe.first_acknowledged_ns(within_s, avoid=set, give_up=lambda: False) is not None

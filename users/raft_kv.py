@@ -99,13 +99,16 @@ class RaftKvClient(Client):
 
     request_type = "kv"
     fixed_timeout_s = ATTEMPT_TIMEOUT_S
+    cluster_class: ClassVar[type[Cluster]] = Cluster
+    #: Does a read of an absent key name the delete that it saw? Where not, keys with many deletes are hard to judge.
+    names_tombstones: ClassVar[bool] = True
 
     def __init__(self, user: Any, target: Host) -> None:
         self._target = target
         self.deadline_s: float = options.value(user.environment.parsed_options, "timeout")
         host, port = target.addresses[0]
         super().__init__(user, Endpoint(host, port))
-        self.cluster = Cluster(target.addresses, self._connection_to)
+        self.cluster = self.cluster_class(target.addresses, self._connection_to)
         self._begin_session()
 
     def _begin_session(self) -> None:
@@ -324,11 +327,14 @@ class RaftKvClient(Client):
 
 
 class RaftKvUser(ProtocolUser):
-    """Abstract user with a `RaftKvClient` as `client` and the run's keys as `keys`."""
+    """Abstract user with a `RaftKvClient` as `client` and the run's keys as `keys`.
+
+    The host may be of another store: etcd://... gives a client that speaks to etcd, under the same workload.
+    """
 
     abstract = True
     client_class: ClassVar[type[Client]] = RaftKvClient
-    schemes = ("kv",)
+    schemes = ("kv", "etcd")
     host = "kv://127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003"
     client: RaftKvClient
 
@@ -338,6 +344,10 @@ class RaftKvUser(ProtocolUser):
         self._stale_share: float = options.value(parsed_options, "stale_reads") / 100
 
     def _make_client(self, target: Host) -> Client:
+        if target.scheme == "etcd":
+            from users.etcd_kv import EtcdKvClient  # which builds on this module
+
+            return EtcdKvClient(self, target)
         return RaftKvClient(self, target)
 
     # -- what a workload is made of ----------------------------------------------------------------------------------
@@ -382,7 +392,10 @@ class RaftKvUser(ProtocolUser):
             self.keys.saw(key, reply.value)
 
     def delete_register(self) -> None:
-        """Delete a register."""
+        """Delete a register; overwrite it where deletes cannot be told apart."""
+        if not self.client.names_tombstones:
+            self.put_register()
+            return
         key = self.keys.register_key()
         if self.client.delete(key) is not None:
             self.keys.saw(key, None)

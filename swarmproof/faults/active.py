@@ -16,8 +16,8 @@ from swarmproof.faults.catalogue import Fault
 from swarmproof.faults.probe import Probe
 from swarmproof.faults.selection import Choice
 from swarmproof.targets.base import Member
+from swarmproof.targets.cluster import ClusterMember, ClusterTarget
 from swarmproof.targets.errors import TargetError
-from swarmproof.targets.raft import RaftMember, RaftTarget
 
 LOOK_AGAIN_S = 0.005
 # An outage that lasts longer is reported without a new leader; the liveness of the cluster is judged elsewhere.
@@ -118,16 +118,16 @@ class ActiveFault:
         self._say(f"{self._describe()}: {what}")
         self.effect_seen.set()
 
-    def _observe_outage(self, cluster: RaftTarget) -> None:
+    def _observe_outage(self, cluster: ClusterTarget) -> None:
         try:
             self._observe(cluster)
         except OSError as error:
             self._say(f"the outage could not be observed to its end: {error.strerror or error}")
 
-    def _observe(self, cluster: RaftTarget) -> None:
+    def _observe(self, cluster: ClusterTarget) -> None:
         """Who leads next, and when a write is acknowledged again; in seconds from the strike."""
         record, watch = self.record, cluster.watch
-        victims = {member.node_id for member in self.choice.members if isinstance(member, RaftMember)}
+        victims = {member.node_id for member in self.choice.members if isinstance(member, ClusterMember)}
         leader_before = record.before.get("node")
         if watch is None:
             return
@@ -200,7 +200,7 @@ class ActiveFault:
             problems.append(f"{member.name} did not come back: {error}")
             return
         cluster = self.choice.cluster
-        if cluster is None or cluster.watch is None or not isinstance(member, RaftMember):
+        if cluster is None or cluster.watch is None or not isinstance(member, ClusterMember):
             return
         began_ns = time.monotonic_ns()
         deadline = time.monotonic() + BACK_WITHIN_S
@@ -227,7 +227,7 @@ class ActiveFault:
             self._write_record(self.record)
 
 
-def cluster_state(cluster: RaftTarget | None) -> dict[str, Any]:
+def cluster_state(cluster: ClusterTarget | None) -> dict[str, Any]:
     """`{"leader": "n1", "term": 3, "node": 1}`, the leader None while there is none; empty without a cluster."""
     if cluster is None or cluster.watch is None:
         return {}

@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 from protocols.kv import OK, PUT, KvRequest
 from swarmproof.history import PROBE_CLIENT, SupervisorHistory
-from swarmproof.targets.base import LOOPBACK
-from swarmproof.targets.kv_client import KvConnection, write_somewhere
-from swarmproof.targets.raft import RaftTarget
+from swarmproof.targets.cluster import ClusterTarget
+from swarmproof.targets.kv_client import write_somewhere
 
 PROBE_KEY = "swarmproof-probe"
 # Longer than a round trip with an fsync on a busy disk, shorter than an election: a node that died is left soon.
@@ -24,7 +23,7 @@ ATTEMPT_TIMEOUT_S = 0.25
 class Probe:
     """Writes to one cluster, one write at a time."""
 
-    def __init__(self, cluster: RaftTarget, history: SupervisorHistory) -> None:
+    def __init__(self, cluster: ClusterTarget, history: SupervisorHistory) -> None:
         self._cluster = cluster
         self._history = history
         self._session = secrets.randbits(64)
@@ -47,10 +46,7 @@ class Probe:
             number = next(self._numbers)
             value = f"probe-{self._session:016x}-{number}"  # unique, as every written value
             request = KvRequest(PUT, PROBE_KEY, value, client_id=self._session, seq=number)
-            connections = {
-                member.node_id: KvConnection(LOOPBACK, member.port, ATTEMPT_TIMEOUT_S)
-                for member in self._cluster.members
-            }
+            connections = {member.node_id: member.connect(ATTEMPT_TIMEOUT_S) for member in self._cluster.members}
             identity = self._history.invoke(PROBE_CLIENT, request)
             try:
                 written = write_somewhere(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from swarmproof.targets.base import Member, Target, member_named
+from swarmproof.targets.cluster import ClusterTarget
 from swarmproof.targets.errors import NoSuchTarget
-from swarmproof.targets.raft import RaftTarget
 
 _NODE = re.compile(r"(?:node\s*|n)?(\d+)")
 CLUSTER_SELECTORS = frozenset({"leader", "follower", "majority"})
@@ -22,7 +22,7 @@ class Choice(NamedTuple):
 
     members: Sequence[Member]
     why: str
-    cluster: RaftTarget | None
+    cluster: ClusterTarget | None
 
 
 def normal_target(text: str) -> str:
@@ -47,15 +47,15 @@ def choose(targets: Sequence[Target], text: str, rng: random.Random) -> Choice:
     if wanted in CLUSTER_SELECTORS:
         return _choose_in_cluster(_cluster(targets, wanted), wanted, rng)
     if wanted == "all":
-        cluster = next((target for target in targets if isinstance(target, RaftTarget)), None)
+        cluster = next((target for target in targets if isinstance(target, ClusterTarget)), None)
         chosen = cluster.members if cluster else [member for target in targets for member in target.members]
         return Choice(chosen, "all of them were asked for", cluster)
     member = member_named(targets, wanted)
     home = next(target for target in targets if member in target.members)
-    return Choice([member], "asked for by name", home if isinstance(home, RaftTarget) else None)
+    return Choice([member], "asked for by name", home if isinstance(home, ClusterTarget) else None)
 
 
-def _choose_in_cluster(cluster: RaftTarget, wanted: str, rng: random.Random) -> Choice:
+def _choose_in_cluster(cluster: ClusterTarget, wanted: str, rng: random.Random) -> Choice:
     found = cluster.leader()
     if found is None:
         raise NotNow("the cluster had no leader")
@@ -74,9 +74,9 @@ def _choose_in_cluster(cluster: RaftTarget, wanted: str, rng: random.Random) -> 
     return Choice([leader, *rng.sample(followers, count - 1)], why, cluster)
 
 
-def _cluster(targets: Sequence[Target], wanted: str) -> RaftTarget:
+def _cluster(targets: Sequence[Target], wanted: str) -> ClusterTarget:
     for target in targets:
-        if isinstance(target, RaftTarget):
+        if isinstance(target, ClusterTarget):
             return target
     names = ", ".join(member.name for target in targets for member in target.members)
     raise NoSuchTarget(f"there is no {wanted} without a Raft cluster among the targets; there are: {names or 'none'}")

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from protocols.errors import RemoteProtocolError
 from protocols.kv import (
@@ -59,7 +59,7 @@ class KvConnection:
         self.port = port
         self.timeout_s = timeout_s
         self._socket: socket.socket | None = None
-        self._codec = KvCodec()
+        self._codec = self._new_codec()
         self._ids = itertools.count(secrets.randbits(32) << 16)
 
     def __enter__(self) -> "KvConnection":
@@ -105,6 +105,7 @@ class KvConnection:
         pending: dict[int, int] = {}
         position = 0
         try:
+            self._connected(wait_s)  # first of all: a codec belongs to its connection
             while position < len(requests) or pending:
                 batch = bytearray()
                 while position < len(requests) and len(pending) < depth:
@@ -131,14 +132,21 @@ class KvConnection:
                 self.close()
             raise
 
+    def _new_codec(self) -> Any:
+        """A fresh codec for a new connection: something with the face of KvCodec."""
+        return KvCodec()
+
     def _connected(self, timeout_s: float) -> socket.socket:
         if self._socket is None:
-            self._codec = KvCodec()
+            self._codec = self._new_codec()
             connection = socket.create_connection((self.host, self.port), timeout_s)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket = connection
         self._socket.settimeout(timeout_s)
         return self._socket
+
+    def _send_more(self) -> None:
+        """For protocols in which a reply may take several rounds."""
 
     def _receive(self, deadline: float) -> list[tuple[int, KvReply]]:
         assert self._socket is not None
@@ -147,7 +155,8 @@ class KvConnection:
             data = self._socket.recv(RECEIVE_BYTES)
             if not data:
                 raise KvUnavailable(f"{self.host}:{self.port} closed the connection")
-            replies = self._codec.receive_data(data)
+            replies: list[tuple[int, KvReply]] = self._codec.receive_data(data)
+            self._send_more()
             if self._codec.error is not None and not replies:
                 error: RemoteProtocolError = self._codec.error
                 raise KvUnavailable(f"{self.host}:{self.port} does not speak the protocol: {error}")

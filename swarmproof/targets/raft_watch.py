@@ -7,7 +7,7 @@ one), the highest term is believed: raft elects at most one leader per term.
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from protocols.kv import KvStatus
@@ -30,10 +30,15 @@ class Leadership(NamedTuple):
 
 
 class RaftWatch:
-    """Polls all nodes of one cluster until closed. `addresses`: node id -> (host, port)."""
+    """Polls all nodes of one cluster until closed. `addresses`: node id -> (host, port); `connect`: how to ask one."""
 
-    def __init__(self, addresses: Mapping[int, tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        addresses: Mapping[int, tuple[str, int]],
+        connect: Callable[[str, int, float], KvConnection] = KvConnection,
+    ) -> None:
         self.addresses = dict(addresses)
+        self._connect = connect
         self._views: dict[int, tuple[KvStatus, int]] = {}
         self._leaders: dict[tuple[int, int], int] = {}
         self._changed = threading.Condition()
@@ -123,7 +128,7 @@ class RaftWatch:
     def _poll(self, node: int) -> None:
         host, port = self.addresses[node]
         wake = self._wake[node]
-        with KvConnection(host, port, ANSWER_WITHIN_S) as connection:
+        with self._connect(host, port, ANSWER_WITHIN_S) as connection:
             while not self._closed:
                 asked_ns = time.monotonic_ns()
                 try:

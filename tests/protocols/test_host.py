@@ -46,7 +46,7 @@ def test_a_host_names_scheme_addresses_and_path(text: str, host: Host):
         ("tcp://[::1", "malformed address or port"),
         ("tcp://::1:9000", "malformed address or port"),
         ("tcp://h:1/path", "has a path"),
-        ("tcp://a:1,b:2", "which only kv:// takes"),
+        ("tcp://a:1,b:2", "which only kv:// and etcd:// take"),
         ("tcp://a b:1", "contains a space"),
         ("tcp://a\x00:1", "contains a space or control character"),
         ("ws://h/#part", "fragment"),
