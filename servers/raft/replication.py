@@ -82,7 +82,10 @@ class Replication(Elections):
         if progress.next <= self.log.base_index:
             self._start_snapshot(progress)
             return
-        self._send_append(progress, shared)
+        if self.now - progress.heard_at > 2 * self.config.heartbeat_ticks:
+            self._send_append_of(progress, [])  # nobody may be there: a header is enough to find out
+        else:
+            self._send_append(progress, shared)
         progress.paused = True
 
     def _send_append(self, progress: Progress, shared: dict[int, list[Entry]]) -> list[Entry]:

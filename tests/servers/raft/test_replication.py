@@ -251,6 +251,18 @@ class TestLeader:
         assert node.core.peer_status()[0][1:4] == ("probe", 1, 2)
         assert [m.prev_index for m in of_type(node.tick(20), Append) if m.to == 2][:1] == [1]
 
+    def test_a_silent_peer_is_probed_with_a_header_only(self):
+        node = DrivenCore()
+        node.elect()
+        node.core.propose(b"x" * 1000)
+        probes = []
+        for _ in range(100):
+            probes += [m for m in of_type(node.tick(), Append) if m.to == 2]
+            node.acknowledge(3)
+        assert len(probes) > 10
+        assert [len(probe.entries) for probe in probes[1:]] == [0] * (len(probes) - 1)
+        assert of_type(node.acknowledge(2, 0), Append)[0].entries[0].index == 1
+
     def test_the_commit_index_reaches_idle_followers_within_a_tick(self):
         node = DrivenCore()
         node.elect()

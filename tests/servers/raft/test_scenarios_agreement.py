@@ -341,8 +341,11 @@ class TestReplicationStates:
         assert (status[away.node_id].state, status[away.node_id].inflight) == ("probe", 0)
         story.connect(away)
         story.agreed()
-        status = {peer.node_id: peer for peer in story.core(leader).peer_status()}
-        assert status[away.node_id].state == "replicate"
+        story.wait(
+            "both are replicated to",
+            lambda: {peer.state for peer in story.core(leader).peer_status()} == {"replicate"},
+            200 * MS,
+        )
         story.finish()
 
     def test_a_full_queue_is_a_definite_refusal(self, seed):
