@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Final, Self
 import gevent
 
 from users import options
-from users.connection import Call, Connection
+from users.call import Call
+from users.connection import Connection
 from users.failures import CheckFailed, ConnectFailed, RequestFailure, ServerRefused
 from users.pace import Pace
 from users.recording import Recording

@@ -15,7 +15,6 @@ is seen when it arrives, also while the connection idles, and when it closes (`c
 A request ends in exactly one way: a reply, a timeout, the loss of the connection, or its caller is killed.
 """
 
-import errno
 import ssl
 from collections.abc import Callable
 from time import monotonic_ns
@@ -24,33 +23,28 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 from gevent import get_hub, getcurrent
 from gevent.event import AsyncResult, Event
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from protocols.errors import RemoteProtocolError
 from protocols.frames import TRUNCATED
-from records.violations import CROSSED, DUPLICATE, LATE, MISSING
+from users.call import Call, fail_all
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
+from users.opening import CLOSED_BY_SERVER, CONNECT_DEADLINE_S, CONNECT_TIMEOUT_S, loss, open_once, retrying
 from users.request_ids import IdSpace, request_ids
-from users.session import Session, Stray
-from users.transport import Endpoint, TlsFilter, dial, raw_socket
+from users.session import Session
+from users.strays import OnStray, Strays
+from users.transport import Endpoint, TlsFilter
 
 if TYPE_CHECKING:
     import _socket
+
+__all__ = ["CLOSED_INSIDE_REPLY", "DRAIN_S", "MAX_UNSENT_BYTES", "REPLY_TIMEOUT_S", "Call", "Connection"]
 
 # One recv: the kernel's default receive buffer holds about twice this much; larger replies take several.
 RECV_BYTES: Final = 65_536
 # Unsent bytes above which callers wait for the kernel to take some: a stalled server must not fill our memory.
 MAX_UNSENT_BYTES: Final = 4 * 1_048_576
-# Timed-out and cancelled requests remembered per connection, to know their late replies.
-MAX_ABANDONED: Final = 1_024
 # At close: time for replies that were under way to show themselves. Most servers close at once in answer to ours.
 DRAIN_S: Final = 0.25
-
-CONNECT_TIMEOUT_S: Final = 3.0  # one attempt
-CONNECT_DEADLINE_S: Final = 5.0  # all attempts of one open()
-CONNECT_BACKOFF_S: Final = 0.05  # doubling
-CONNECT_BACKOFF_MAX_S: Final = 1.0
-CONNECT_JITTER_S: Final = 0.1  # clients that lost one server together must not come back together
 
 REPLY_TIMEOUT_S: Final = 5.0
 
@@ -58,28 +52,12 @@ _READ: Final = 1  # libev's event masks
 _WRITE: Final = 2
 _NS_PER_S: Final = 1_000_000_000
 
-CLOSED_BY_SERVER: Final = "connection closed by server"
-RESET_BY_SERVER: Final = "connection reset by server"
 CLOSED_INSIDE_REPLY: Final = "connection closed inside a reply"
 _AFTER_MALFORMED: Final = "connection dropped: another reply on it could not be read"
 _AFTER_TIMEOUT: Final = "connection dropped after a timeout"
 
-OnStray = Callable[[Stray], None]
 #: Told of each attempt to connect: when it began and ended, and why it failed (None: it did not).
 OnAttempt = Callable[[int, int, ConnectFailed | None], None]
-
-
-class Call:
-    """The place of one caller in the pending map; used again for its next request."""
-
-    __slots__ = ("call_ns", "error", "greenlet", "request_id", "return_ns")
-
-    def __init__(self) -> None:
-        self.call_ns = 0  # just before the first byte
-        self.return_ns = 0  # the reply is parsed
-        self.request_id: Any = None
-        self.error: RequestFailure | None = None
-        self.greenlet: Any = None  # set while it waits
 
 
 class Connection:
@@ -106,7 +84,7 @@ class Connection:
         self._ids = ids
         self._id_step, self._id_mask = ids.step, ids.mask
         self._lane = -1
-        self._id = self._first_id = 0
+        self._id = 0
         self._timeout_ns = int(timeout_s * _NS_PER_S)
         self._opening: AsyncResult | None = None
         self._gone = Event()
@@ -115,8 +93,6 @@ class Connection:
 
     def _reset(self) -> None:
         self._pending: dict[Any, Call] = {}
-        self._overdue: dict[Any, int] = {}  # request id -> call_ns
-        self._cancelled: dict[Any, None] = {}
         self._answered_call_ns = 0  # when the request that was answered last had been sent
         self._out: list[bytes] = []
         self._unsent = bytearray()
@@ -149,15 +125,6 @@ class Connection:
             if self._opening.get():  # False: the one who tried was stopped, the next in line tries
                 return
         opening = self._opening = AsyncResult()
-        # One attempt and no more when the deadline is 0: that is how a single try is asked for.
-        retrying = Retrying(
-            stop=stop_after_delay(deadline_s),
-            wait=wait_exponential(multiplier=CONNECT_BACKOFF_S, max=CONNECT_BACKOFF_MAX_S)
-            + wait_random(0, CONNECT_JITTER_S),
-            retry=retry_if_exception_type(ConnectFailed),
-            sleep=gevent.sleep,
-            reraise=True,
-        )
 
         def attempt() -> None:
             started_ns = monotonic_ns()
@@ -171,7 +138,7 @@ class Connection:
                 on_attempt(started_ns, monotonic_ns(), None)
 
         try:
-            retrying(attempt)
+            retrying(deadline_s)(attempt)
             opening.set(True)
         except ConnectFailed as failure:
             opening.set_exception(failure)
@@ -183,20 +150,11 @@ class Connection:
             self._opening = None
 
     def _dial(self, timeout_s: float) -> None:
-        started_ns = monotonic_ns()
-        sock, tls = dial(self.endpoint, timeout_s)
         session = self._new_session()
-        replies: list[Any] = []
-        left_s = timeout_s - (monotonic_ns() - started_ns) / _NS_PER_S
-        try:
-            with gevent.Timeout(max(left_s, 0.001), ConnectFailed("the opening handshake timed out")):
-                _shake_hands(sock, tls, session, replies)
-            raw = raw_socket(sock)
-        finally:
-            sock.close()  # a no-op once its descriptor has moved
-        self._start(raw, tls, session)
-        if replies:
-            self._dispatch(replies)
+        opened = open_once(self.endpoint, session, timeout_s)
+        self._start(opened.sock, opened.tls, session)
+        if opened.replies:
+            self._dispatch(opened.replies)
 
     def _start(self, raw: "_socket.socket", tls: TlsFilter | None, session: Session) -> None:
         self._reset()
@@ -207,8 +165,8 @@ class Connection:
         self._output = session.output if type(session).output is not Session.output else None
         self._by_id = session.matches_by_id
         self._tls = tls
-        self._lane, self._first_id = self._ids.new_lane()
-        self._id = self._first_id
+        self._lane, self._id = self._ids.new_lane()
+        self._strays = Strays(session, self._ids, self._lane, self.label, self._on_stray)
         self._sock = raw
         self._recv = raw.recv
         self._sock_send = raw.send
@@ -236,6 +194,8 @@ class Connection:
         """
         if len(self._unsent) > MAX_UNSENT_BYTES:
             self._wait_until_sent()
+        if not self.is_open:
+            raise ConnectionLost(CLOSED_BY_SERVER)
         pending = self._pending
         call.greenlet = getcurrent()
         call.request_id = request_id
@@ -264,7 +224,7 @@ class Connection:
             return
         if self._by_id:
             del self._pending[request_id]
-            _remember(self._cancelled, request_id, None)
+            self._strays.cancelled(request_id)
         else:
             # Its reply still comes in its turn: an empty place waits for it.
             self._pending[request_id] = place = Call()
@@ -274,7 +234,7 @@ class Connection:
         """Send `data` that need not be answered (a reply to it is ignored). Raises ConnectionLost."""
         if len(self._unsent) > MAX_UNSENT_BYTES:
             self._wait_until_sent()
-        _remember(self._cancelled, request_id, None)
+        self._strays.cancelled(request_id)
         if self._corked:
             self._out.append(data)
         else:
@@ -293,7 +253,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._break(ConnectionLost(_loss(error)))
+            self._break(ConnectionLost(loss(error)))
             return
         if sent != len(data):
             self._unsent += memoryview(data)[sent:]
@@ -306,7 +266,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self._break(ConnectionLost(_loss(error)))
+            self._break(ConnectionLost(loss(error)))
             return
         del self._unsent[:sent]
         if not self._unsent:
@@ -343,7 +303,7 @@ class Connection:
             self._break(ConnectionLost("TLS failed"))
             return
         except OSError as error:
-            self._break(ConnectionLost(_loss(error)))
+            self._break(ConnectionLost(loss(error)))
             return
         if not data:
             self._on_eof()
@@ -370,11 +330,9 @@ class Connection:
             request_id = reply.request_id
             call = pop(request_id, None)
             if call is None:
-                call = self._oldest() if request_id is None else None
+                call = self._owner(reply)
                 if call is None:
-                    call = self._explain(reply)
-                    if call is None:
-                        continue
+                    continue
             call.return_ns = now_ns
             calls.append((call, call.greenlet, reply))
         if not calls:
@@ -395,48 +353,18 @@ class Connection:
                 out.clear()
                 self._send(data)
 
-    def _oldest(self) -> Call | None:
-        """Take the request that waited longest out of the pending map."""
-        for request_id in self._pending:
-            return self._pending.pop(request_id)
-        return None
-
-    def _explain(self, reply: Any) -> Call | None:
-        """A reply that no request waits for: why not? The call, if it turns out to be one's after all."""
-        session = self.session
-        notice = session.notice(reply)
-        if notice is not None:
-            self._refusal = notice
-            return None
-        request_id = reply.request_id
-        if request_id in self._cancelled:
-            del self._cancelled[request_id]
-            return None
-        if request_id in self._overdue:
-            late_ms = (monotonic_ns() - self._overdue.pop(request_id)) / 1e6
-            self._report(LATE, f"{late_ms:.0f} ms after its request", request_id, reply)
-            return None
-        number = session.identify(request_id)
-        origin = None if number is None else self._ids.origin(number)
-        if origin is not None and origin.lane != self._lane:
-            self._report(CROSSED, f"its request went out on connection #{origin.lane}", request_id, reply)
-        elif origin is not None and origin.number <= self._issued():
-            self._report(DUPLICATE, "its request had been answered before", request_id, reply)
-        elif session.answers_in_order and self._pending:
-            return self._oldest()
-        else:
-            none = "no request was under way" if request_id is None else "no request of this process has this id"
-            self._report(session.unasked_kind, none, request_id, reply)
-        return None
-
-    def _issued(self) -> int:
-        origin = self._ids.origin(self._id)
-        return origin.number if origin is not None else 0
-
-    def _report(self, kind: str, detail: str, request_id: Any, reply: Any, *, request_fails: bool = False) -> None:
-        if self._on_stray is not None:
-            example = b"" if reply is None else self.session.example(reply)
-            self._on_stray(Stray(kind, detail, request_id, example, self.label, request_fails))
+    def _owner(self, reply: Any) -> Call | None:
+        """The call that a reply without a known id belongs to, taken out of the pending map. None: nobody's."""
+        pending = self._pending
+        oldest = next(iter(pending), None)
+        if reply.request_id is not None or oldest is None:
+            notice = self.session.notice(reply)
+            if notice is not None:
+                self._refusal = notice
+                return None
+            if not self._strays.explain(reply, self._id, oldest is not None):
+                return None
+        return pending.pop(oldest)
 
     # -- timeouts --------------------------------------------------------------------------------------------
 
@@ -461,20 +389,10 @@ class Connection:
                 self._break(ConnectionLost(_AFTER_TIMEOUT), oldest=ReplyTimeout())
                 return
             del self._pending[request_id]
-            if len(self._overdue) >= MAX_ABANDONED:
-                self._missing(next(iter(self._overdue)))
-            self._overdue[request_id] = call.call_ns
-            self._fail(call, request_id, ReplyTimeout())
+            self._strays.overdue(request_id, call.call_ns, self._answered_call_ns)
+            call.fail(request_id, ReplyTimeout())
             if not self.is_open:
                 return
-
-    def _missing(self, request_id: Any) -> None:
-        """Forget an overdue request. A later request was answered on this connection: the server skipped it."""
-        call_ns = self._overdue.pop(request_id)
-        if self.session.answers_always and call_ns < self._answered_call_ns:
-            self._report(
-                MISSING, "a later request on its connection was answered", request_id, None, request_fails=True
-            )
 
     # -- the end ---------------------------------------------------------------------------------------------
 
@@ -489,7 +407,7 @@ class Connection:
 
     def _break_malformed(self, error: RemoteProtocolError) -> None:
         kind = self.session.malformed_kind
-        self._report(kind, str(error), None, None, request_fails=bool(self._pending))
+        self._strays.report(kind, str(error), None, None, request_fails=bool(self._pending))
         text = kind if error.reason == kind else f"{kind}: {error.reason}"
         self._break(ConnectionLost(_AFTER_MALFORMED), oldest=CheckFailed(text))
 
@@ -506,21 +424,7 @@ class Connection:
             if oldest is not None:
                 failed[0] = (failed[0][0], failed[0][1], oldest)
             # The breaker may be a caller itself: the others are woken by the loop.
-            self._loop.run_callback(self._fail_all, failed)
-
-    def _fail_all(self, failed: list[tuple[Call, Any, RequestFailure]]) -> None:
-        for call, request_id, failure in failed:
-            self._fail(call, request_id, failure)
-
-    @staticmethod
-    def _fail(call: Call, request_id: Any, failure: RequestFailure) -> None:
-        greenlet = call.greenlet
-        # Killed meanwhile, and perhaps at its next request already.
-        if greenlet is not None and call.request_id == request_id:
-            call.greenlet = None
-            call.error = failure
-            call.return_ns = monotonic_ns()
-            greenlet.switch(None)
+            self._loop.run_callback(fail_all, failed)
 
     def _dispose(self) -> None:
         self.is_open = False
@@ -566,28 +470,8 @@ class Connection:
             _half_close(self._sock)
 
     def _forget(self) -> None:
-        for request_id in list(self._overdue):
-            self._missing(request_id)
+        self._strays.give_up(self._answered_call_ns)
         self._break(ConnectionLost("connection closed by the user"))
-
-
-def _shake_hands(sock: Any, tls: TlsFilter | None, session: Session, replies: list[Any]) -> None:
-    """The protocol's own opening, on a blocking socket. Raises ConnectFailed."""
-    try:
-        opening = session.opening()
-        if opening:
-            sock.sendall(tls.send(opening) if tls is not None else opening)
-        while not session.ready:
-            data = sock.recv(RECV_BYTES)
-            if not data:
-                session.receive_eof()
-                reason = session.error.reason if session.error is not None else CLOSED_BY_SERVER
-                raise ConnectFailed(f"opening handshake failed: {reason}")
-            replies += session.receive_data(tls.receive(data) if tls is not None else data)
-            if session.error is not None:
-                raise ConnectFailed(f"opening handshake failed: {session.error.reason}")
-    except OSError as error:
-        raise ConnectFailed(f"opening handshake failed: {_loss(error)}") from None
 
 
 def _half_close(sock: "_socket.socket") -> None:
@@ -595,17 +479,3 @@ def _half_close(sock: "_socket.socket") -> None:
         sock.shutdown(1)  # SHUT_WR: the server sees the end and closes, after what it still had to say
     except OSError:
         pass  # it was faster
-
-
-def _remember(memory: dict[Any, Any], request_id: Any, value: Any) -> None:
-    if len(memory) >= MAX_ABANDONED:
-        del memory[next(iter(memory))]
-    memory[request_id] = value
-
-
-def _loss(error: OSError) -> str:
-    if error.errno in (errno.ECONNRESET, errno.EPIPE):
-        return RESET_BY_SERVER
-    if error.errno == errno.ETIMEDOUT:
-        return "connection timed out"
-    return f"connection failed: {error.strerror or 'closed'}"

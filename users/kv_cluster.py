@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 from protocols.envelope import SERVER_AT_CAPACITY
 from protocols.errors import RemoteProtocolError
 from protocols.kv import BUSY, ERROR, STATUS, KvCodec, KvReply, KvRequest, Leader
-from users.connection import Call, Connection
+from users.call import Call
+from users.connection import Connection
 from users.failures import ConnectFailed, RequestFailure
 from users.session import Session
 from users.transport import Endpoint

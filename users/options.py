@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from locust import events
 
-from users.connection import CONNECT_DEADLINE_S, REPLY_TIMEOUT_S
+from users.connection import REPLY_TIMEOUT_S
+from users.opening import CONNECT_DEADLINE_S
 
 # Above this the pending map, not the wire, is what is measured; a server's own limits are far below.
 MAX_DEPTH: Final = 10_000
@@ -141,12 +142,12 @@ def value(parsed_options: Any, name: str) -> Any:
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _register(parser: Any, **_: Any) -> None:
-    group = parser.add_argument_group("Scenario options", "of the protocols that this locustfile speaks")
+    # Straight to the parser: Locust's web form does not show the options of an argument group.
     for name, settings in _offered.items():
         kind = {} if settings.get("type") is None else {"metavar": "N" if isinstance(settings["default"], int) else "S"}
-        group.add_argument(
+        parser.add_argument(
             f"--{name.replace('_', '-')}",
             env_var=f"SWARMPROOF_{name.upper()}",
             **kind,
-            **(settings | {"help": settings["help"] + " (default: %(default)s)"}),
+            **(settings | {"help": f"{settings['help']} (default: {settings['default']})"}),
         )

@@ -1,4 +1,4 @@
-"""F00D devices that acknowledge wrongly: a wrong acknowledgement is never taken for a right one, nor hidden by a retry."""
+"""F00D devices that acknowledge wrongly: it is never taken for a right acknowledgement, nor hidden by a retry."""
 
 from pathlib import Path
 

@@ -11,7 +11,8 @@ from gevent.server import StreamServer
 
 from protocols.envelope import Envelope, EnvelopeCodec
 from records.violations import CROSSED, DUPLICATE, LATE, MISSING, SHAPE, UNKNOWN_ID
-from users.connection import MAX_UNSENT_BYTES, Call, Connection
+from users.call import Call
+from users.connection import MAX_UNSENT_BYTES, Connection
 from users.envelope import EnvelopeSession
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, ServerRefused
 from users.session import Session, Stray
@@ -56,9 +57,7 @@ class Client:
 
     def ask(self, payload: bytes = b"x", call: Call | None = None) -> Envelope:
         request_id = self.connection.next_id()
-        reply: Envelope = self.connection.exchange(
-            request_id, self.codec.encode(request_id, payload), call or Call()
-        )
+        reply: Envelope = self.connection.exchange(request_id, self.codec.encode(request_id, payload), call or Call())
         assert reply.request_id == request_id
         return reply
 
@@ -365,7 +364,7 @@ def test_connecting_gives_up_at_its_deadline_with_the_reason() -> None:
     port = listener.getsockname()[1]
     listener.close()
     connection = Connection(Endpoint("127.0.0.1", port), lambda: EnvelopeSession(EnvelopeCodec()))
-    with pytest.raises(ConnectFailed, match="^connection refused: nothing listens at the host's port$"):
+    with pytest.raises(ConnectFailed, match=r"^connection refused: nothing listens at the host's port$"):
         connection.open(deadline_s=0.2)
 
 
@@ -460,9 +459,7 @@ def test_after_a_timeout_replies_without_ids_cannot_be_matched_so_the_connection
     with serving(lambda sock: sock.recv(100) and gevent.sleep(DEADLINE_S)) as port:
         client = Client(port, timeout_s=0.1, new_session=LineSession)
         connection = client.connection
-        callers = [
-            gevent.spawn(connection.exchange, connection.next_id(), b"?\n", Call()) for _ in range(2)
-        ]
+        callers = [gevent.spawn(connection.exchange, connection.next_id(), b"?\n", Call()) for _ in range(2)]
         gevent.joinall(callers, timeout=DEADLINE_S)
         assert [type(caller.exception) for caller in callers] == [ReplyTimeout, ConnectionLost]
         assert not connection.is_open
