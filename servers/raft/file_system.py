@@ -32,7 +32,7 @@ class Files(Protocol):
     def open_append(self, path: Path) -> int:
         """An existing file, open for appending."""
 
-    def write(self, handle: int, data: bytes) -> None:
+    def write(self, handle: int, data: bytes | memoryview) -> None:
         """All of `data`, at the end of the file."""
 
     def sync(self, handle: int) -> None:
@@ -78,7 +78,7 @@ class RealFiles:
     def open_append(self, path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
-    def write(self, handle: int, data: bytes) -> None:
+    def write(self, handle: int, data: bytes | memoryview) -> None:
         written = os.write(handle, data)
         while written < len(data):  # a nearly full disk takes a part and refuses the rest with ENOSPC
             written += os.write(handle, memoryview(data)[written:])

@@ -104,7 +104,7 @@ class SimulatedDisk:
     def open_append(self, path: Path) -> int:
         return self._handle(self._names[path])
 
-    def write(self, handle: int, data: bytes) -> None:
+    def write(self, handle: int, data: bytes | memoryview) -> None:
         file = self._handles[handle]
         try:
             self._step(f"write {len(data)}")

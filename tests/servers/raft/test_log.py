@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from servers.raft import log as log_module
 from servers.raft.disk_records import LogCorrupt, encode_record, scan_records
 from servers.raft.file_system import DirectoryInUse, RealFiles
 from servers.raft.log import DiskFailed, DurableLog, WrongDirectory
@@ -37,6 +38,12 @@ def open_log(disk: SimulatedDisk, node_id: int = 1, cluster_id: str = "test") ->
         DIRECTORY, node_id, cluster_id, files=disk, segment_bytes=SEGMENT_BYTES
     )
     return log, State(hard_state, snapshot, tuple(entries))
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots are written in pieces: small ones here, so that a crash may come between them."""
+    monkeypatch.setattr(log_module, "SNAPSHOT_WRITE_BYTES", 300)
 
 
 def remembered(disk: SimulatedDisk) -> State:
