@@ -6,12 +6,14 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+import msgpack
 import pytest
 
 from servers.raft import log as log_module
 from servers.raft.disk_records import LogCorrupt, encode_record, scan_records
 from servers.raft.file_system import DirectoryInUse, RealFiles
 from servers.raft.log import DiskFailed, DurableLog, WrongDirectory
+from servers.raft.recovery import KIND_BATCH, KIND_SEGMENT_HEADER, KIND_SNAPSHOT_HEADER
 from servers.raft.types import Entry, HardState, Snapshot
 from tests.servers.raft.simulated_disk import Crashed, SimulatedDisk
 
@@ -375,3 +377,24 @@ def test_a_length_that_lies_is_seen_before_it_is_believed() -> None:
     record[3:7] = b"\xff\xff\xff\xff"
     with pytest.raises(LogCorrupt, match="header does not match"):
         scan_records(Path("log"), bytes(record) + encode_record(2, b"next"), may_be_torn=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "pinned"),
+    [
+        (
+            KIND_SEGMENT_HEADER,
+            (1, "demo", 1, 1, 0, 0, 0, 0, False),
+            "7352010000000eb9a20f31466979629901a464656d6f010100000000c22e",
+        ),
+        (
+            KIND_BATCH,
+            (HardState(1, 1), [Entry(1, 1, b""), Entry(2, 1, b"x")]),
+            "735202000000101a3da8bf05cc2ee89292010192930101c400930201c401782e",
+        ),
+        (KIND_SNAPSHOT_HEADER, (1, "demo", 1, 2, 1), "7352030000000af6350010b585f0f89501a464656d6f0102012e"),
+    ],
+)
+def test_a_record_has_the_documented_bytes(kind: int, fields: tuple[object, ...], pinned: str) -> None:
+    assert encode_record(kind, msgpack.packb(fields)).hex() == pinned
+    assert f"`{pinned}`" in (Path(__file__).parents[3] / "docs" / "raft-node.md").read_text()
