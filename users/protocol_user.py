@@ -56,7 +56,7 @@ class ProtocolUser(User):
         try:
             self.depth = options.value(environment.parsed_options, "depth")
             self.configure(environment.parsed_options)
-            self.client = self._make_client(self.target(environment, self.host))
+            self.client = self._make_client(self.target(environment))
         except (LocalProtocolError, OptionMistake) as mistake:
             self.mistake = str(mistake)
 
@@ -64,12 +64,12 @@ class ProtocolUser(User):
         """Read further options here: a mistake in one is then told in a sentence. Before `client` exists."""
 
     @classmethod
-    def target(cls, environment: Any, host: str | None = None) -> Host:
+    def target(cls, environment: Any) -> Host:
         """The address that this class will load. Raises LocalProtocolError with one sentence for the user."""
         if cls.host_option:
-            host = getattr(environment.parsed_options, cls.host_option, "") or host
+            host = getattr(environment.parsed_options, cls.host_option, "") or cls.host
         else:
-            host = host or environment.host or cls.host
+            host = environment.host or cls.host
         target = parse_host(host or "")
         if target.scheme not in cls.schemes:
             wanted = " or ".join(f"{scheme}://" for scheme in cls.schemes)

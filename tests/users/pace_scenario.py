@@ -1,0 +1,37 @@
+"""Three ways to think between requests; none of them may be counted as response time."""
+
+import gevent
+from locust import TaskSet, constant, task
+
+from swarmproof.fleet import extension  # noqa: F401
+from users.envelope import EnvelopeUser
+
+
+class ByWaitTime(EnvelopeUser):
+    fixed_count = 1
+    wait_time = constant(0.1)
+
+    @task
+    def ask(self) -> None:
+        self.client.perform("by wait_time", (0, b"x"))
+
+
+class ByTaskSet(EnvelopeUser):
+    fixed_count = 1
+
+    @task
+    class Nested(TaskSet):
+        wait_time = constant(0.1)
+
+        @task
+        def ask(self) -> None:
+            self.user.client.perform("by task set", (0, b"x"))
+
+
+class ByItself(EnvelopeUser):
+    fixed_count = 1
+
+    @task
+    def ask(self) -> None:
+        self.client.perform("by itself", (0, b"x"))
+        gevent.sleep(0.1)
