@@ -166,7 +166,7 @@ class Plan(_Table):
         """Errors: FaultMistake for a fault that has nothing to hit here."""
         clusters = [table for table in self.target if isinstance(table, RaftTable | EtcdTable | PySyncObjTable)]
         names = [table.name or table.kind for table in self.target if not isinstance(table, ClusterTable)]
-        names += [name for table in clusters for name in node_names(table.name or table.kind, table.kind, table.nodes)]
+        names += [name for table in clusters for name in node_names(table.name or table.kind, table.nodes, table.kind)]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two targets would have a process {name!r}; give one of them another `name`")

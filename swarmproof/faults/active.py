@@ -93,6 +93,12 @@ class ActiveFault:
     def _strike(self) -> None:
         record, members = self.record, self.choice.members
         record.chosen = ", ".join(member.name for member in members)
+        missed = self._fault.await_moment(members)
+        if missed:
+            record.error = missed
+            self._write()
+            self._say(f"{record.kind} {record.chosen}: {missed}")
+            return
         record.before = cluster_state(self.choice.cluster)
         record.requested_ns = time.monotonic_ns()
         if self._load_start_ns is not None:

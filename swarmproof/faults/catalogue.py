@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from swarmproof.faults.compaction import COMPACTS_WITHIN_S, wait_for_compaction
 from swarmproof.targets.base import Member
 from swarmproof.targets.process import State
 
@@ -21,6 +22,10 @@ class Fault(ABC):
     heal_word: str  # what healing is called on the command line: `restart 5s`, `for 3s`
     # How long the effect may take to be seen before it counts as not taken effect.
     effect_within_s: float = 2.0
+
+    def await_moment(self, victims: Sequence[Member]) -> str | None:
+        """Wait for the moment to strike; what to say when it did not come. Most kinds strike at once."""
+        return None
 
     @abstractmethod
     def strike(self, victim: Member) -> None:
@@ -58,6 +63,16 @@ class Kill(_EndsTheProcess):
         victim.process.signal(signal.SIGKILL, ends_it=True)
 
 
+class KillCompacting(Kill):
+    name = "kill-compacting"
+    summary = "SIGKILL as soon as one of the nodes has written a new dump of its state: in the middle of a compaction"
+
+    def await_moment(self, victims: Sequence[Member]) -> str | None:
+        if wait_for_compaction(victims) is None:
+            return f"no node compacted its log within {COMPACTS_WITHIN_S:g} s"
+        return None
+
+
 class Term(_EndsTheProcess):
     name = "term"
     summary = "SIGTERM: the process is asked to end and may drain"
@@ -82,7 +97,7 @@ class Pause(Fault):
         victim.process.resume()
 
 
-CATALOGUE: Final[Mapping[str, Fault]] = {fault.name: fault for fault in (Kill(), Term(), Pause())}
+CATALOGUE: Final[Mapping[str, Fault]] = {fault.name: fault for fault in (Kill(), KillCompacting(), Term(), Pause())}
 
 # The words of a target that are not the name of a process.
 SELECTORS: Final[Sequence[str]] = ("leader", "follower", "majority", "all")

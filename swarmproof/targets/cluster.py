@@ -213,7 +213,7 @@ class ClusterTarget(Target):
         self.wait_until_all_answer(LEADER_WITHIN_S)  # so that the first table shows one term everywhere
 
 
-def node_names(cluster: str, kind: str, nodes: int) -> list[str]:
+def node_names(cluster: str, nodes: int, kind: str = "raft") -> list[str]:
     """What the nodes are called: n1, n2 ...; with the cluster's name in front when it has one of its own."""
     prefix = "" if cluster == kind else f"{cluster}-"
     return [f"{prefix}n{node}" for node in range(1, nodes + 1)]

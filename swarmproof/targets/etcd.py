@@ -92,7 +92,7 @@ class EtcdTarget(ClusterTarget):
         program = find_etcd()
         ports = self._asked_ports or free_ports(self._count)
         peer_ports = free_ports(self._count)
-        names = node_names(self.name, self.kind, self._count)
+        names = node_names(self.name, self._count, self.kind)
         urls = [f"http://{LOOPBACK}:{port}" for port in ports]
         peer_urls = [f"http://{LOOPBACK}:{port}" for port in peer_ports]
         cluster = ",".join(f"{name}={url}" for name, url in zip(names, peer_urls, strict=True))

@@ -29,7 +29,7 @@ class PySyncObjTarget(ClusterTarget):
         peer_ports = free_ports(self._count)
         members = []
         peers = ",".join(f"{LOOPBACK}:{port}" for port in peer_ports)
-        for position, name in enumerate(node_names(self.name, self.kind, self._count)):
+        for position, name in enumerate(node_names(self.name, self._count, self.kind)):
             command = [sys.executable, "-m", MODULE, "--id", str(position + 1), "--port", str(ports[position])]
             command += ["--peers", peers, "--data-dir", str(self._around.nodes_dir / name / "data")]
             command += self._arguments

@@ -66,7 +66,7 @@ class RaftTarget(ClusterTarget):
         peers = ",".join(f"{node}={LOOPBACK}:{port}" for node, port in zip(ids, peer_ports, strict=True))
         clients = ",".join(f"{node}={LOOPBACK}:{port}" for node, port in zip(ids, ports, strict=True))
         members = []
-        names = node_names(self.name, self.kind, self._count)
+        names = node_names(self.name, self._count, self.kind)
         for name, node, port, peer_port in zip(names, ids, ports, peer_ports, strict=True):
             command = [sys.executable, "-m", "servers.raft", "--id", str(node), "--host", LOOPBACK]
             command += ["--port", str(port), "--peer-port", str(peer_port)]
