@@ -28,6 +28,7 @@ from records.progress import ProgressWriter
 from records.recorder import recorder
 from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirectory, RunDirectoryError
 from swarmproof.fleet.console import print_summary
+from swarmproof.fleet.health import Health, HealthProbe
 from swarmproof.fleet.shipping import Receiver, Shipper
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class RunExtension:
         self._shipper: Shipper | None = None
         self._receiver: Receiver | None = None
         self._ticker: Any = None
+        self._probe = HealthProbe()
+        self._health = Health()
         self._start_ns = 0
         self._lost_workers: set[str] = set()
 
@@ -71,6 +74,7 @@ class RunExtension:
             self._start_worker()
         else:
             self._start_commander()
+        self._probe.start()
         self._ticker = gevent.spawn(self._tick_forever)
 
     def _start_commander(self) -> None:
@@ -87,6 +91,7 @@ class RunExtension:
         options.run_token = secrets.token_hex(8)
         self.run.file(".token").write_text(options.run_token, encoding="ascii")
         self.store = LatencyStore()
+        self._health = Health()
         self._lost_workers = set()
         self._start_ns = time.monotonic_ns()
         self.run.update_json(RUN_JSON, {"load": self._describe_load(options)})
@@ -157,6 +162,7 @@ class RunExtension:
                 self._shipper.add(delta)
             else:
                 self.store.add(delta)
+                self._health.add("standalone", self._probe.take())
         if self._progress:
             self._progress.write(self._progress_line())
 
@@ -193,6 +199,8 @@ class RunExtension:
             "cancelled": summary.cancelled,
             "rate": sum(recent[:3]) / min(3, max(1, len(seconds) - 1)),
             "fail_ratio": summary.failed / max(1, summary.count),
+            "hub_lag_p99_s": self._health.lag_p99_s(),
+            "generator_cpu_share": self._health.cpu_share(),
             "errors": sum(error.occurrences for error in runner.errors.values()),
             "p50_us": summary.p50_us,
             "p99_us": summary.p99_us,
@@ -203,7 +211,7 @@ class RunExtension:
         if self._shipper:
             if recorder.run:
                 self._shipper.add(recorder.flush())
-            data[REPORT_KEY] = self._shipper.take()
+            data[REPORT_KEY] = self._shipper.take() | {"health": self._probe.take()}
 
     def on_worker_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
         report = data.get(REPORT_KEY)
@@ -212,6 +220,7 @@ class RunExtension:
         try:
             for delta in self._receiver.accept(report):
                 self.store.add(delta)
+            self._health.add(client_id, report["health"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             logger.error("a report of worker %s could not be used: %s", client_id, error)
 
@@ -233,6 +242,7 @@ class RunExtension:
             self._ticker.kill()
             self._ticker = None
         self._tick()
+        self._probe.stop()
         if not self.is_master:
             recorder.stop()
         if not self.is_worker:
@@ -251,6 +261,8 @@ class RunExtension:
         if self._progress:
             self._progress.close()
             self._progress = None
+        if advice := self._health.advice():
+            logger.warning("%s", advice)
         if self.run and not self.supervised:
             print_summary(self.run, LatencyStore.load(self.run))
 
@@ -264,6 +276,7 @@ class RunExtension:
             "end_ns": time.monotonic_ns(),
             "end_time": time.time(),
             "lost_workers": sorted(self._lost_workers),
+            **self._health.facts(),
             "errors": [
                 {"operation": error.name, "error": error.error, "count": error.occurrences}
                 for error in self.environment.runner.errors.values()

@@ -1,0 +1,115 @@
+"""Is the load generator itself well? How late its event loop wakes a sleeper, and how much CPU its process takes.
+
+A generator at its limit measures itself: whatever it reports then as the server's latency contains its own. The
+probe is a greenlet that sleeps to absolute due times; how late it wakes is how late every other greenlet may have
+been (gevent's timers alone account for up to a millisecond).
+"""
+
+import time
+from array import array
+from typing import Any
+
+import gevent
+import numpy as np
+
+from records.histogram import Histogram, merge
+
+PROBE_EVERY_S = 0.05
+
+#: A process that uses more of one core than this has nothing left for punctuality.
+CPU_SHARE_LIMIT = 0.9
+
+#: A p99 lateness above this is worth a word: it is more than timers and a busy turn explain.
+LAG_LIMIT_S = 0.05
+
+_NS_PER_S = 1_000_000_000
+
+
+class HealthProbe:
+    """One process's probe: ``start`` and ``stop`` around a test; ``take`` gives what was seen since the last."""
+
+    def __init__(self) -> None:
+        self._lateness_ns = array("q")
+        self._greenlet: Any = None
+        self._cpu_s = self._wall_s = 0.0
+
+    def start(self) -> None:
+        self.stop()
+        self._lateness_ns = array("q")
+        self._cpu_s, self._wall_s = time.process_time(), time.monotonic()
+        self._greenlet = gevent.spawn(self._probe)
+
+    def stop(self) -> None:
+        if self._greenlet is not None:
+            self._greenlet.kill()
+            self._greenlet = None
+
+    def _probe(self) -> None:
+        period_ns = int(PROBE_EVERY_S * _NS_PER_S)
+        due_ns = time.monotonic_ns()
+        while True:
+            due_ns += period_ns
+            gevent.sleep(max(0.0, (due_ns - time.monotonic_ns()) / _NS_PER_S))
+            late_ns = time.monotonic_ns() - due_ns
+            self._lateness_ns.append(late_ns)
+            if late_ns > period_ns:  # the turns missed meanwhile were as late as they had been due
+                missed = late_ns // period_ns
+                self._lateness_ns.extend(late_ns - turn * period_ns for turn in range(1, missed + 1))
+                due_ns += missed * period_ns
+
+    def take(self) -> dict[str, Any]:
+        """Plain data: packed lateness in microseconds, and the share of a core used."""
+        cpu_s, wall_s = time.process_time(), time.monotonic()
+        share = (cpu_s - self._cpu_s) / max(1e-9, wall_s - self._wall_s)
+        self._cpu_s, self._wall_s = cpu_s, wall_s
+        lateness = np.frombuffer(self._lateness_ns, dtype=np.int64) // 1000
+        self._lateness_ns = array("q")
+        return {"lag": Histogram.of(lateness).pack(), "cpu_share": share}
+
+
+class Health:
+    """What all load-generating processes of a run said of themselves."""
+
+    def __init__(self) -> None:
+        self._lag: dict[str, Histogram] = {}
+        self._cpu: dict[str, list[float]] = {}
+
+    def add(self, process: str, taken: dict[str, Any]) -> None:
+        """Add one process's ``take``. Errors: ValueError, KeyError when it is not one."""
+        lag = Histogram.unpack(taken["lag"])
+        self._lag[process] = merge([self._lag.get(process, Histogram()), lag])
+        self._cpu.setdefault(process, []).append(float(taken["cpu_share"]))
+
+    def lag_p99_s(self) -> float:
+        """The p99 lateness of the process that was worst, in seconds."""
+        return max((histogram.percentile_us(99) for histogram in self._lag.values()), default=0.0) / 1e6
+
+    def lag_max_s(self) -> float:
+        return max((histogram.max_us for histogram in self._lag.values()), default=0) / 1e6
+
+    def cpu_share(self) -> float:
+        """The mean share of one core of the process that used most."""
+        return max((sum(shares) / len(shares) for shares in self._cpu.values()), default=0.0)
+
+    def facts(self) -> dict[str, Any]:
+        """For run.json and the verdict's evidence."""
+        return {
+            "hub_lag_p99_s": round(self.lag_p99_s(), 6),
+            "hub_lag_max_s": round(self.lag_max_s(), 6),
+            "generator_cpu_share": round(self.cpu_share(), 3),
+            "generator_advice": self.advice(),
+        }
+
+    def advice(self) -> str:
+        """One sentence when the generator is at its limit, else nothing."""
+        limits = []
+        if self.cpu_share() > CPU_SHARE_LIMIT:
+            limits.append(f"used {self.cpu_share():.0%} of a core")
+        if self.lag_p99_s() > LAG_LIMIT_S:
+            limits.append(f"woke its users up to {self.lag_p99_s() * 1000:.0f} ms late (p99)")
+        if not limits:
+            return ""
+        return (
+            f"the load generator is at its limit: a process {' and '.join(limits)}; "
+            "its latencies contain its own, so spread the users over more workers or lower the load"
+        )

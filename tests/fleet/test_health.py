@@ -1,0 +1,62 @@
+"""A generator at its limit is noticed by how late it wakes and how much CPU it takes; a calm one is not."""
+
+import time
+
+import gevent
+import numpy as np
+import pytest
+
+from records.histogram import Histogram
+from swarmproof.fleet.health import PROBE_EVERY_S, Health, HealthProbe
+
+
+def _taken(lateness_us: list[int], cpu_share: float = 0.1) -> dict[str, object]:
+    return {"lag": Histogram.of(np.array(lateness_us)).pack(), "cpu_share": cpu_share}
+
+
+def test_a_blocked_event_loop_is_seen_for_as_long_as_it_was_blocked() -> None:
+    probe = HealthProbe()
+    probe.start()
+    gevent.sleep(PROBE_EVERY_S * 3)
+    time.sleep(PROBE_EVERY_S * 10)  # nobody else runs meanwhile
+    gevent.sleep(PROBE_EVERY_S * 3)
+    probe.stop()
+    health = Health()
+    health.add("p", probe.take())
+    assert health.lag_max_s() >= PROBE_EVERY_S * 8
+    # The turns that were missed count too: one long freeze must not look like one late turn.
+    assert health.lag_p99_s() >= PROBE_EVERY_S * 7
+
+
+def test_the_cpu_share_is_of_the_time_since_the_last_take() -> None:
+    probe = HealthProbe()
+    probe.start()
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+    busy = probe.take()["cpu_share"]
+    gevent.sleep(0.3)
+    idle = probe.take()["cpu_share"]
+    probe.stop()
+    assert idle < busy
+
+
+def test_the_worst_process_speaks_for_the_run() -> None:
+    health = Health()
+    health.add("calm", _taken([100] * 100))
+    health.add("late", _taken([200_000] * 100, 0.97))
+    assert health.lag_p99_s() == pytest.approx(0.2, rel=0.01)
+    assert "97% of a core" in health.advice()
+    assert "200 ms late" in health.advice()
+    assert health.facts()["hub_lag_p99_s"] == pytest.approx(0.2, rel=0.01)
+
+
+def test_a_calm_generator_needs_no_advice() -> None:
+    health = Health()
+    health.add("calm", _taken([1_000] * 100, 0.5))
+    assert health.advice() == ""
+
+
+def test_a_damaged_report_is_a_value_error() -> None:
+    with pytest.raises((ValueError, KeyError)):
+        Health().add("p", {"lag": [1]})
