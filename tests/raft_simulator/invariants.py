@@ -220,7 +220,9 @@ class Invariants:
                 self.fail(ONE_VOTE, f"n{node.node_id} votes for n{given} and n{candidate} in term {message.term}")
             if hard_state.term == message.term and hard_state.vote != candidate:
                 self._not_durable(node, message, f"its durable vote is {hard_state.vote}")
-        elif kind is AppendReply and message.ok:  # type: ignore[union-attr]
+        elif kind is AppendReply and message.ok and message.term == hard_state.term:  # type: ignore[union-attr]
+            # (Of an earlier term: one sync made both the entry and its replacement by a newer leader durable. The
+            # answer is late, not wrong: had the entry been committed with it, the newer leader would have the entry.)
             image = node.disk.durable
             last = max(image.last_index, image.snapshot.index if image.snapshot else 0)
             if last < message.index:  # type: ignore[operator]

@@ -207,3 +207,23 @@ class TestAppendABA:
         assert sent[-1] == AppendReply(1, 2, 3, True, 2, 0, 0)
         assert node.disk.durable.term_at(2) == 1
         assert node.disk.durable.hard_state.term == 3
+
+    @pytest.mark.parametrize("terms", [(1, 2), (1, 3)])
+    def test_an_entry_and_its_replacement_in_one_sync(self, terms):
+        """Found by the simulator in about one seed of nine thousand: the answer to the older leader leaves after a
+        sync that also replaced what it acknowledges. It names the older term, so no newer leader counts it."""
+        old, new = terms
+        story = Scenario(nodes=3)
+        node = story.nodes[1]
+        story.disconnect(1, 2, 3)
+        node.slow = 50
+        node.deliver(Append(2, 1, old, 0, 0, 0, [Entry(1, old, b"")]))  # keeps the disk busy
+        node.deliver(Append(2, 1, old, 1, old, 0, [Entry(2, old, b""), Entry(3, old, b"")]))
+        node.deliver(Append(3, 1, new, 1, old, 0, [Entry(2, new, b"")]))
+        answers: list[AppendReply] = []
+        sending = story.invariants.sending
+        story.invariants.sending = lambda who, message: (answers.append(message), sending(who, message))
+        story.run_for(1 * SECOND, lambda: len([m for m in answers if type(m) is AppendReply]) == 3)
+        acknowledged = [(m.to, m.term, m.index) for m in answers if type(m) is AppendReply]
+        assert acknowledged == [(2, old, 1), (2, old, 3), (3, new, 2)]
+        assert node.disk.durable.last_index == 2
