@@ -50,6 +50,11 @@ class ResponseDecoder:
         self._max_body_bytes = max_body_bytes
         self._buffer = bytearray()
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of a response that is not whole yet."""
+        return len(self._buffer)
+
     def receive_data(self, data: bytes) -> list[HttpResponse]:
         """The responses that `data` completes, in order."""
         if self.error is not None:
@@ -143,7 +148,12 @@ def _head(head: bytes) -> tuple[int, int, bool, bool]:
     lines = head.split(b"\r\n")
     line = lines[0]
     status_text = line[9:12]
-    if not line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or len(status_text) != 3 or not status_text.isdigit():
+    if (
+        not line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 "))
+        or len(status_text) != 3
+        or not status_text.isdigit()
+        or line[12:13] not in b" "
+    ):
         raise RemoteProtocolError(MALFORMED, "the status line is not HTTP/1.x")
     status = int(status_text)
     length: int | None = None
