@@ -14,6 +14,7 @@ whole header, and each payload is sliced once, straight out of what `recv` broug
 """
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -231,6 +232,40 @@ class EnvelopeCodec:
         if start < available:
             self._buffer += data[start:]
             self._wanted_bytes = wanted
+
+
+class EchoWriter:
+    """Framed binary ECHO envelopes with payloads of one size, many at once.
+
+    The bytes are those of `EnvelopeCodec.encode`. As an echo must come back as it went, they are also the bytes of
+    the replies: a stream of replies equal to them decodes to the same envelopes.
+    """
+
+    __slots__ = ("_head", "_pack", "unit_bytes")
+
+    def __init__(self, payload_bytes: int) -> None:
+        if payload_bytes > MAX_FRAME_BYTES - HEADER_BYTES:
+            raise LocalProtocolError(f"an envelope payload of {payload_bytes} bytes does not fit a frame")
+        self.unit_bytes = _FRAMED_HEADER_BYTES + payload_bytes
+        self._head = (HEADER_BYTES + payload_bytes, VERSION, _ECHO, payload_bytes)
+        # `s` copies a payload of exactly this size in the same call that packs the header.
+        self._pack = struct.Struct(f">IBBQQI{payload_bytes}s").pack
+
+    def encode(self, request_id: int, timestamp_ms: int, payload: bytes) -> bytes:
+        """One framed envelope; `payload` has the writer's size."""
+        length, version, msg_type, payload_len = self._head
+        return self._pack(length, version, msg_type, request_id, timestamp_ms, payload_len, payload)
+
+    def encode_many(self, request_ids: Sequence[int], timestamp_ms: int, payloads: Sequence[bytes]) -> bytes:
+        """One after the other."""
+        pack = self._pack
+        length, version, msg_type, payload_len = self._head
+        return b"".join(
+            [
+                pack(length, version, msg_type, request_id, timestamp_ms, payload_len, payload)
+                for request_id, payload in zip(request_ids, payloads, strict=True)
+            ]
+        )
 
 
 def _check_payload(payload: bytes) -> None:

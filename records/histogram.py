@@ -67,18 +67,20 @@ class Histogram:
     sum_us: int = 0
 
     @classmethod
-    def of(cls, values_us: Ints) -> "Histogram":
-        """The histogram of these values (negative ones count as 0)."""
+    def of(cls, values_us: Ints, weights: Ints | None = None) -> "Histogram":
+        """The histogram of these values (negative ones count as 0), each counted `weights` times if given."""
         if not len(values_us):
             return cls()
-        indices, counts = np.unique(bucket_indices(values_us), return_counts=True)
-        return cls(
-            indices,
-            counts.astype(np.int64),
-            max(0, int(values_us.min())),
-            max(0, int(values_us.max())),
-            int(np.maximum(values_us, 0).sum()),
-        )
+        values = np.maximum(values_us, 0)
+        if weights is None:
+            indices, counts = np.unique(bucket_indices(values), return_counts=True)
+            total_us = int(values.sum())
+        else:
+            indices, inverse = np.unique(bucket_indices(values), return_inverse=True)
+            counts = np.zeros(len(indices), dtype=np.int64)
+            np.add.at(counts, inverse, weights)
+            total_us = int(values @ weights)
+        return cls(indices, counts.astype(np.int64), int(values.min()), int(values.max()), total_us)
 
     @property
     def total(self) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from records.histogram import Histogram, merge
+from records.histogram import Histogram, Ints, merge
 from records.run_directory import RunDirectory
 
 OK = 0
@@ -76,6 +76,14 @@ class LatencyRecorder:
         if len(samples.returns) >= FOLD_AFTER_SAMPLES:
             self._fold(operation, samples)
 
+    def record_runs(self, operation: str, intended_ns: Ints, call_ns: Ints, return_ns: Ints, counts: Ints) -> None:
+        """Many operations that ended well: `counts[i]` of them share the three times at `i`.
+
+        Folded at once: the caller has gathered them for a while.
+        """
+        seconds = self._folded.setdefault(operation, {})
+        _add_runs(seconds, intended_ns, call_ns, return_ns, counts)
+
     def take(self) -> Delta:
         """Everything since the last ``take`` as plain data (msgpack-able); empty ``operations`` when nothing."""
         for operation, samples in self._samples.items():
@@ -94,23 +102,32 @@ class LatencyRecorder:
 
     def _fold(self, operation: str, samples: _Samples) -> None:
         seconds = self._folded.setdefault(operation, {})
-        returns = np.frombuffer(samples.returns, dtype=np.int64)
-        if len(returns):
-            response_us = (returns - np.frombuffer(samples.intended, dtype=np.int64)) // _NS_PER_US
-            service_us = (returns - np.frombuffer(samples.calls, dtype=np.int64)) // _NS_PER_US
-            at_second = returns // _NS_PER_S
-            for second in np.unique(at_second).tolist():
-                chosen = at_second == second
-                bucket = seconds.setdefault(second, _Second())
-                bucket.outcomes[OK] += int(chosen.sum())
-                bucket.response.append(Histogram.of(response_us[chosen]))
-                bucket.service.append(Histogram.of(service_us[chosen]))
+        if samples.returns:
+            columns = (samples.intended, samples.calls, samples.returns)
+            intended, calls, returns = (np.frombuffer(column, dtype=np.int64) for column in columns)
+            _add_runs(seconds, intended, calls, returns, None)
         for return_ns, outcome in samples.others:
             bucket = seconds.setdefault(return_ns // _NS_PER_S, _Second())
             bucket.outcomes[outcome] += 1
             if outcome != CANCELLED:
                 bucket.outcomes[OK] -= 1  # it was counted among the samples above
         self._samples[operation] = _Samples()
+
+
+def _add_runs(
+    seconds: "dict[int, _Second]", intended_ns: Ints, call_ns: Ints, return_ns: Ints, counts: Ints | None
+) -> None:
+    """Add samples (each `counts` times, or once) to the seconds in which they ended, as OK."""
+    response_us = (return_ns - intended_ns) // _NS_PER_US
+    service_us = (return_ns - call_ns) // _NS_PER_US
+    at_second = return_ns // _NS_PER_S
+    for second in np.unique(at_second).tolist():
+        chosen = at_second == second
+        weights = None if counts is None else counts[chosen]
+        bucket = seconds.setdefault(second, _Second())
+        bucket.outcomes[OK] += int(chosen.sum()) if weights is None else int(weights.sum())
+        bucket.response.append(Histogram.of(response_us[chosen], weights))
+        bucket.service.append(Histogram.of(service_us[chosen], weights))
 
 
 class _Second:

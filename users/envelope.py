@@ -19,6 +19,8 @@ from records.violations import PAYLOAD, TIMESTAMP, TYPE
 from records.violations import VERSION as WRONG_VERSION
 from users import options
 from users.client import Busy, Client, first_difference
+from users.engine.envelope import EnvelopeExchange
+from users.engine.exchange import Exchange
 from users.failures import RequestFailure, ServerRefused
 from users.protocol_user import ProtocolUser
 from users.session import CodecSession, Session
@@ -30,7 +32,7 @@ _ERROR: Final = int(MsgType.ERROR)
 # Error texts are the server's own; longer or stranger ones would make the error table grow without end.
 _MAX_ERROR_TEXT: Final = 80
 
-options.offer("payload_bytes", "depth", "codec", "timeout", "connect_deadline")
+options.offer("payload_bytes", "depth", "codec", "timeout", "connect_deadline", "engine")
 
 
 class EnvelopeSession(CodecSession):
@@ -100,6 +102,9 @@ class EnvelopeUser(ProtocolUser):
 
     def configure(self, parsed_options: Any) -> None:
         self._payload_bytes: int = options.value(parsed_options, "payload_bytes")
+
+    def exchange_class(self) -> type[Exchange]:
+        return EnvelopeExchange
 
     def random_payload(self) -> bytes:
         """Random bytes, as many as `--payload-bytes` says."""

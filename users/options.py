@@ -56,6 +56,11 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "default": 1,
         "help": "requests in flight on each connection; users (-u) stay connections",
     },
+    "engine": {
+        "action": "store_true",
+        "default": False,
+        "help": "drive all connections in one loop instead of running tasks: several times the throughput per core",
+    },
     "timeout": {
         "type": _seconds,
         "default": REPLY_TIMEOUT_S,

@@ -23,6 +23,8 @@ from protocols.errors import LocalProtocolError
 from protocols.host import Host, parse_host
 from users import options
 from users.client import Client
+from users.engine.exchange import Exchange
+from users.engine.life import live, new_exchange
 from users.failures import ConnectFailed
 from users.options import OptionMistake
 from users.recording import Recording
@@ -53,10 +55,13 @@ class ProtocolUser(User):
         self.mistake = ""
         self.depth = 1
         self._lanes: list[ProtocolUser] = []
+        self.exchange: Exchange | None = None
         try:
             self.depth = options.value(environment.parsed_options, "depth")
             self.configure(environment.parsed_options)
             self.client = self._make_client(self.target(environment))
+            if options.value(environment.parsed_options, "engine"):
+                self.exchange = self._make_exchange()
         except (LocalProtocolError, OptionMistake) as mistake:
             self.mistake = str(mistake)
 
@@ -79,6 +84,14 @@ class ProtocolUser(User):
     def _make_client(self, target: Host) -> Client:
         return self.client_class(self, endpoint_of(target))
 
+    def _make_exchange(self) -> Exchange | None:
+        exchange_class = self.exchange_class()
+        return None if exchange_class is None else new_exchange(self, exchange_class)
+
+    def exchange_class(self) -> type[Exchange] | None:
+        """What this user says in engine mode (`--engine`); None: it runs its tasks then too."""
+        return None
+
     @property
     def pace(self) -> Any:
         """The clock of this lane's requests; Locust's waits are noted there."""
@@ -95,6 +108,8 @@ class ProtocolUser(User):
 
         def start_and_fan_out() -> None:
             on_start()
+            if self.exchange is not None:
+                self._live_in_engine(self.exchange)
             self._fan_out()
 
         def fan_in_and_stop() -> None:
@@ -108,6 +123,19 @@ class ProtocolUser(User):
         finally:
             self._kill_lanes()
             self.client.close()
+
+    def _live_in_engine(self, exchange: Exchange) -> None:
+        # A waiting user is stopped at once, a running one is given its stop timeout (`stop`).
+        self._state = LOCUST_STATE_RUNNING if self.environment.stop_timeout else LOCUST_STATE_WAITING
+        live(exchange)
+        raise GreenletExit  # as a stopped user ends: on to on_stop, without running tasks
+
+    def stop(self, force: bool = False) -> bool:
+        """Locust's; in engine mode requests under way get the stop timeout to end."""
+        stopped: bool = super().stop(force)
+        if self.exchange is not None and not stopped:
+            self.exchange.finish()
+        return stopped
 
     def _tell_mistake(self) -> None:
         recording = Recording(self.environment, self.client_class.request_type, "", self.context)

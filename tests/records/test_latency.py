@@ -184,3 +184,13 @@ def _store(recorder: LatencyRecorder) -> LatencyStore:
     store = LatencyStore()
     store.add(recorder.take())
     return store
+
+
+def test_runs_of_equal_times_count_as_so_many_single_operations() -> None:
+    runs = [(1_000, 2_000, 5_000_000, 3), (7_000, 9_000, 2_000_000_000, 1), (7_000, 9_000, 6_000_000, 16)]
+    one_by_one, in_runs = LatencyRecorder(), LatencyRecorder()
+    for intended_ns, call_ns, return_ns, count in runs:
+        for _ in range(count):
+            one_by_one.record("echo", intended_ns, call_ns, return_ns)
+    in_runs.record_runs("echo", *(np.array(column, dtype=np.int64) for column in zip(*runs, strict=True)))
+    assert in_runs.take()["operations"] == one_by_one.take()["operations"]

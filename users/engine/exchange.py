@@ -1,0 +1,433 @@
+"""The conversation of one connection in the engine: what to send next, and whether what came back is right.
+
+An exchange is a `Connection` whose requests come from itself instead of from callers: opening, ids, sessions,
+strays, and every way to end are those of the connection core, and checks are those of the protocol's client, so
+that a reply is judged the same whichever way it was asked for. Here is the general case, which serves any client;
+`users.engine.stream` and the protocols' own files are faster where they can be.
+
+Places: a connection has `depth` of them. Each has a request under way, waits for its turn (`users.engine.turns`),
+waits to try again, or is *ready*: it may send as soon as the connection is open.
+"""
+
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from gevent.event import Event
+
+from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Busy, Client
+from users.connection import MAX_UNSENT_BYTES, Connection
+from users.engine.loop import Engine
+from users.engine.statistics import Tally
+from users.engine.turns import Turns
+from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
+from users.opening import loss
+from users.session import Session
+from users.strays import Strays
+from users.transport import TlsFilter
+
+if TYPE_CHECKING:
+    import _socket
+
+# Requests put into bytes in one go: some hundred microseconds of work, so that a deep pipeline is filled over
+# several turns.
+MAX_BURST: Final = 256
+
+AFTER_TIMEOUT: Final = "connection dropped after a timeout"
+
+_NS_PER_S: Final = 1_000_000_000
+
+
+class Request:
+    """One request under way or to be tried again. `call_ns`: this attempt; `first_call_ns`: the first one."""
+
+    __slots__ = ("call_ns", "expected", "first_call_ns", "intended_ns", "length", "name", "request_id", "tries", "what")
+
+    def __init__(self, name: str, what: Any, length: int, intended_ns: int) -> None:
+        self.name = name
+        self.what = what
+        self.length = length
+        self.intended_ns = intended_ns
+        self.request_id: Any = None
+        self.expected: Any = None
+        self.call_ns = self.first_call_ns = 0
+        self.tries = 0
+
+
+#: A place that may send: when its request was meant to go, and the request if it is another attempt.
+Ready = tuple[int, Request | None]
+
+
+class Exchange(Connection):
+    """Speaks for one user. `next_request` is the least that a subclass defines."""
+
+    #: What a record says that could not be sent because there was no connection.
+    first_name: str = "request"
+
+    def __init__(self, engine: Engine, client: Client, depth: int, turns: Turns) -> None:
+        given = client.connection
+        super().__init__(given.endpoint, client._session, timeout_s=given.timeout_s, on_stray=given._on_stray)
+        self.client: Any = client
+        self.recording = client.recording
+        self.wanted = Event()  # set while a place is ready and there is no connection
+        self.finished = Event()  # set when no place has work left, after `finish`
+        self._engine = engine
+        self._turns = turns
+        self._instant = self.at_full_throttle = turns.instant
+        self._depth = depth
+        self._ready: list[Ready] = []
+        self._backing_off = 0
+        self._is_stopping = False
+        self._tallies: dict[tuple[str, int], Tally] = {}
+        self._fd = -1
+
+    # -- what a protocol defines ---------------------------------------------------------------------------------
+
+    def next_request(self, intended_ns: int) -> Request:
+        """What to ask next."""
+        raise NotImplementedError
+
+    def encode(self, request: Request) -> tuple[Any, bytes, Any]:
+        """As `Client._encode`: the id as the reply will name it, the bytes, what the check needs."""
+        encoded: tuple[Any, bytes, Any] = self.client._encode(self.next_id(), request.what)
+        return encoded
+
+    def check(self, request: Request, reply: Any) -> RequestFailure | None:
+        """As `Client._check`."""
+        client = self.client
+        client._call.request_id = request.request_id  # where it looks for the id of a violation
+        failure: RequestFailure | None = client._check(request.name, reply, request.expected)
+        return failure
+
+    def retry_after_s(self, request: Request, failure: RequestFailure) -> float | None:
+        """How long to wait before this request is tried again; None: it has failed."""
+        if isinstance(failure, Busy) and request.tries < BUSY_RETRIES:
+            return min(BUSY_BACKOFF_S * 2.0**request.tries, BUSY_BACKOFF_MAX_S)
+        return None
+
+    def succeeded(self, request: Request, return_ns: int) -> None:
+        """Count a request that was answered as it should be."""
+        self.tally(request.name, request.length).add(request.intended_ns, request.first_call_ns, return_ns)
+
+    # -- its life ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """All places are free, as of now."""
+        now_ns = monotonic_ns()
+        self.go([(now_ns, None)] * self._depth)
+
+    def connect(self) -> None:
+        """Open, trying again for a while; a failure is that of every ready place. In the user's greenlet."""
+        try:
+            self.client._open()
+        except ConnectFailed as failure:
+            self.refused(failure)
+
+    def refused(self, failure: ConnectFailed) -> None:
+        """No connection could be made: what wanted to go has failed."""
+        ready, self._ready = self._ready, []
+        self.wanted.clear()
+        now_ns = monotonic_ns()
+        for intended_ns, request in ready:
+            self._failed(request or self.next_request(intended_ns), failure, now_ns)
+
+    def wait_until_gone(self) -> None:
+        """Sleep while the connection lives, or until there is something to connect for, or all is finished."""
+        if self.is_open:
+            self._gone.wait()
+        elif not self.finished.is_set():
+            self.wanted.wait()
+
+    def finish(self) -> None:
+        """Send nothing new; `finished` is set when what is under way has ended."""
+        self._is_stopping = True
+        self._instant = False
+        self.settle_down()
+        self._ready = [(intended_ns, request) for intended_ns, request in self._ready if request is not None]
+        self._finish_if_idle()
+
+    def _finish_if_idle(self) -> None:
+        if self._is_stopping and not self._pending and not self._backing_off and not self._ready:
+            self.finished.set()
+            self.wanted.set()
+            self._gone.set()
+
+    def cancel_all(self) -> None:
+        """The user is stopped now: whatever is under way counts as neither success nor failure."""
+        self._is_stopping = True
+        self._instant = False
+        self.settle_down()
+        pending: dict[Any, Any] = self._pending
+        for request in pending.values():
+            if type(request) is Request:
+                self.recording.cancelled(request.name, request.intended_ns)
+        for intended_ns, waiting in self._ready:
+            self.recording.cancelled(self.first_name if waiting is None else waiting.name, intended_ns)
+        for _ in range(self._backing_off):
+            self.recording.cancelled(self.first_name, monotonic_ns())
+        self._ready = []
+        self._backing_off = 0
+        self._engine.statistics.flush()
+
+    def settle_down(self) -> None:
+        """Bring everything that is under way into the pending map."""
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    def _start(self, raw: "_socket.socket", tls: TlsFilter | None, session: Session) -> None:
+        self._reset()
+        self.session = session
+        self._receive = session.receive_data
+        self._output = session.output if type(session).output is not Session.output else None
+        self._by_id = session.matches_by_id
+        self._tls = tls
+        self._lane, self._id = self._ids.new_lane()
+        self._strays = Strays(session, self._ids, self._lane, self.label, self._on_stray)
+        self._sock = raw
+        self._sock_send = raw.send
+        self._writing = False
+        self._gone.clear()
+        self.wanted.clear()
+        self.is_open = True
+        self._fd = raw.fileno()
+        self.opened()
+        self._engine.add(self, self._fd, raw.recv if tls is None else _through_tls(raw.recv, tls))
+        self._engine.at(0, self._first_requests)
+
+    def opened(self) -> None:
+        """A fresh session begins."""
+
+    def _first_requests(self) -> None:
+        # From the engine's greenlet, like all other requests.
+        self.go([])
+
+    def _dispatch(self, replies: Any) -> None:
+        self._settle(replies, monotonic_ns())
+
+    def send(self, data: bytes) -> None:
+        """Hand `data` to the kernel; what it does not take is kept and sent when it does."""
+        if self._tls is not None:
+            data = self._tls.send(data)
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._sock_send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.lose(ConnectionLost(loss(error)))
+            return
+        if sent != len(data):
+            self._unsent += memoryview(data)[sent:]
+            self._writing = True
+            self._engine.watch_writing(self._fd, True)
+
+    _send = send
+
+    def on_writable(self) -> None:
+        """The kernel takes bytes again."""
+        try:
+            sent = self._sock_send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.lose(ConnectionLost(loss(error)))
+            return
+        del self._unsent[:sent]
+        if not self._unsent:
+            self._stop_writing()
+            self.go([])
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._engine.watch_writing(self._fd, False)
+
+    def on_eof(self) -> None:
+        """The server closed."""
+        self.settle_down()
+        self._on_eof()
+
+    def lose(self, failure: RequestFailure) -> None:
+        """The connection is over."""
+        self.settle_down()
+        self._break(failure)
+
+    def _break(self, failure: RequestFailure, oldest: RequestFailure | None = None) -> None:
+        if not self.is_open:
+            return
+        if self._refusal is not None:
+            failure, oldest = ServerRefused(self._refusal), None
+        pending: dict[Any, Any] = self._pending
+        self._pending = {}
+        self._dispose()
+        now_ns = monotonic_ns()
+        for request in pending.values():
+            if type(request) is Request:  # not the empty place of a cancelled one
+                self._failed(request, oldest or failure, now_ns)
+            oldest = None
+        self._finish_if_idle()
+
+    def _dispose(self) -> None:
+        self.is_open = False
+        self._writing = False
+        self._engine.remove(self._fd)
+        self._unsent.clear()
+        self._sock.close()
+        self._gone.set()
+        if self._ready:
+            self.wanted.set()
+
+    def _say_goodbye(self) -> None:
+        self.settle_down()
+        super()._say_goodbye()
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def go(self, ready: list[Ready]) -> None:
+        """These places may send; called outside of `receive`."""
+        if self._is_stopping:
+            ready = [place for place in ready if place[1] is not None]
+        self._ready += ready
+        if not self.is_open:
+            if self._ready:
+                self.wanted.set()
+            return
+        out = self._outgoing()
+        if out:
+            self.send(out)
+
+    def _outgoing(self) -> bytes:
+        """The bytes of the requests that may go now."""
+        ready = self._ready
+        if not ready or not self.is_open or len(self._unsent) > MAX_UNSENT_BYTES:
+            return b""
+        if len(ready) > MAX_BURST:
+            ready, self._ready = ready[:MAX_BURST], ready[MAX_BURST:]
+            self._engine.at(0, self._first_requests)
+        else:
+            self._ready = []
+        return self._issue(ready)
+
+    def _issue(self, ready: list[Ready]) -> bytes:
+        pending, encode = self._pending, self.encode
+        pieces = []
+        requests = []
+        for intended_ns, waiting in ready:
+            request = self.next_request(intended_ns) if waiting is None else waiting
+            request.request_id, data, request.expected = encode(request)
+            pending[request.request_id] = request  # type: ignore[assignment]  # has what a Call has of times
+            requests.append(request)
+            pieces.append(data)
+        call_ns = monotonic_ns()
+        for request in requests:
+            request.call_ns = call_ns
+            request.first_call_ns = request.first_call_ns or call_ns
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    # -- replies -------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> bytes:
+        """What one recv brought. Returns what to send: the next requests, and what the protocol itself says."""
+        replies = self._receive(data)
+        if replies:
+            self._settle(replies, monotonic_ns())
+        if not self.is_open:
+            return b""
+        if self.session.error is not None:
+            self._break_malformed(self.session.error)
+            return b""
+        chatter = b""
+        if self._output is not None:
+            chatter = self._output()
+            if self.session.finished:
+                if chatter:
+                    self.send(chatter)
+                self._break(ConnectionLost(self.session.finished))
+                return b""
+        return chatter + self._outgoing() if chatter else self._outgoing()
+
+    def _settle(self, replies: Any, now_ns: int) -> None:
+        """Match, check and record replies; places that become free are ready or wait for their turn."""
+        pending: dict[Any, Any] = self._pending
+        freed = 0
+        for reply in replies:
+            request = pending.pop(reply.request_id, None)
+            if request is None:
+                request = self._owner(reply)
+            if type(request) is not Request:  # nobody's, or of one who was stopped meanwhile
+                continue
+            self._answered_call_ns = request.call_ns
+            failure = self.check(request, reply)
+            if failure is None:
+                self.succeeded(request, now_ns)
+                freed += 1
+            else:
+                self._failed(request, failure, now_ns)
+        if freed:
+            self._free(freed, now_ns)
+
+    def _failed(self, request: Request, failure: RequestFailure, now_ns: int) -> None:
+        delay_s = None if self._is_stopping else self.retry_after_s(request, failure)
+        if delay_s is None:
+            self.recording.failed(request.name, request.intended_ns, request.first_call_ns, now_ns, failure)
+            self._free(1, now_ns)
+            return
+        request.tries += 1
+        self._backing_off += 1
+
+        def again() -> None:
+            if self._backing_off:  # not cancelled meanwhile
+                self._backing_off -= 1
+                self.go([(request.intended_ns, request)])
+
+        self._engine.at(now_ns + int(delay_s * _NS_PER_S), again)
+
+    def _free(self, places: int, now_ns: int) -> None:
+        if self._is_stopping:
+            self._finish_if_idle()
+            return
+        self._ready += [(intended_ns, None) for intended_ns in self._turns.freed(self, places, now_ns)]
+        if self._ready and not self.is_open:
+            self.wanted.set()
+
+    # -- timeouts ------------------------------------------------------------------------------------------------
+
+    def sweep(self, now_ns: int) -> None:
+        """Fail what has waited too long."""
+        pending: dict[Any, Any] = self._pending
+        while pending:
+            request_id, request = next(iter(pending.items()))
+            if request.call_ns + self._timeout_ns > now_ns:
+                break
+            if not self._by_id:
+                self._break(ConnectionLost(AFTER_TIMEOUT), oldest=ReplyTimeout())
+                return
+            del pending[request_id]
+            if type(request) is Request:
+                self._strays.overdue(request_id, request.call_ns, self._answered_call_ns)
+                self._failed(request, ReplyTimeout(), now_ns)
+        if self._ready and self.is_open:
+            self.go([])
+
+    def tally(self, name: str, length: int) -> Tally:
+        """Where requests of this kind are counted."""
+        tally = self._tallies.get((name, length))
+        if tally is None:
+            tally = self._engine.statistics.tally(self.client.user.environment, self.recording, name, length)
+            self._tallies[name, length] = tally
+        return tally
+
+
+def _through_tls(recv: Callable[[int], bytes], tls: TlsFilter) -> Callable[[int], bytes]:
+    def recv_plain(size_bytes: int) -> bytes:
+        data = recv(size_bytes)
+        if not data:
+            return data
+        plain = tls.receive(data)
+        if not plain:
+            raise BlockingIOError  # a record is not complete yet
+        return plain
+
+    return recv_plain

@@ -1,0 +1,235 @@
+"""The engine's loop: one greenlet per worker, all connections.
+
+    hub --wakes--> engine: poll(0); for every ready socket: recv -> exchange.receive() -> send
+
+The hub watches one descriptor, the engine's own epoll. When anything is ready it switches to the engine's greenlet,
+which asks the epoll what it is and serves each socket with one recv, one call of its exchange (parse all, check,
+record, next requests) and one send. No greenlet switch, watcher or timer is paid for a request.
+
+It never works longer than TURN_NS before the hub has its turn: heartbeats, the web UI and stops wait that long at
+most. At full throttle (closed load without think time) the next reply is never far: there a turn waits a moment for
+it in the epoll itself, and spares the way through the hub for each handful of replies. Timeouts are found by a sweep over all connections several times a second, delays kept in one heap.
+"""
+
+import heapq
+import ssl
+import sys
+from collections.abc import Callable
+from itertools import count
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+from gevent import get_hub
+
+from users.engine.readiness import READ, WRITE, Readiness, best_readiness
+from users.engine.statistics import Statistics
+from users.failures import ConnectionLost
+from users.opening import loss
+
+if TYPE_CHECKING:
+    from users.engine.exchange import Exchange
+
+# The longest stretch without the hub's turn, give or take one socket. Locust's heartbeats are a second apart; the
+# web UI feels prompt below 50 ms; and three milliseconds hold some 400 round trips: the hub's turn costs them little.
+TURN_NS: Final = 3_000_000
+# At full throttle: how long a turn waits for the next reply. The shortest that epoll knows.
+LINGER_S: Final = 0.001
+# One recv. Larger replies take several; a larger buffer would cost more to have than it saves.
+RECV_BYTES: Final = 65_536
+# How often timeouts are looked for and statistics handed on: timeouts are late by this much at most.
+TICK_S: Final = 0.1
+
+_NS_PER_S: Final = 1_000_000_000
+
+
+class Engine:
+    """Drives any number of exchanges of the thread that it was made in."""
+
+    def __init__(self, new_readiness: Callable[[Callable[[], None]], Readiness] = best_readiness) -> None:
+        hub = get_hub()
+        self._loop = hub.loop
+        self._hub_switch = hub.switch
+        self._new_readiness = new_readiness
+        self._readiness: Readiness | None = None
+        # Descriptor -> what a turn needs of its exchange: one lookup instead of four.
+        self._wires: dict[int, tuple[Callable[[int], bytes], Callable[[bytes], bytes], Exchange]] = {}
+        self._paced = 0  # exchanges that send by the clock
+        self._delays: list[tuple[int, int, Callable[[], None]]] = []
+        self._serial = count()
+        self._alarm: Any = None
+        self._alarm_ns = 0
+        self._tick_ns = 0
+        self._ticker: Any = None
+        self._is_waiting = False
+        self._greenlet: Any = None
+        self.statistics = Statistics()
+        self.longest_turn_ns = 0
+
+    def __len__(self) -> int:
+        return len(self._wires)
+
+    # -- exchanges ---------------------------------------------------------------------------------------------
+
+    def add(self, exchange: "Exchange", fd: int, recv: Callable[[int], bytes]) -> None:
+        """Serve this open exchange from now on."""
+        if self._readiness is None:
+            self._start()
+        assert self._readiness is not None
+        self._wires[fd] = (recv, exchange.receive, exchange)
+        self._paced += not exchange.at_full_throttle
+        self._readiness.add(fd)
+
+    def remove(self, fd: int) -> None:
+        """Its socket is about to be closed."""
+        wire = self._wires.pop(fd, None)
+        if wire is not None and self._readiness is not None:
+            self._paced -= not wire[2].at_full_throttle
+            self._readiness.remove(fd)
+            if not self._wires and not self._delays:
+                self._stop()
+
+    def watch_writing(self, fd: int, wanted: bool) -> None:
+        """Tell the exchange when its socket takes bytes again (`on_writable`)."""
+        if self._readiness is not None and fd in self._wires:
+            self._readiness.watch_writing(fd, wanted)
+
+    def _start(self) -> None:
+        self._readiness = self._new_readiness(self._wake)
+        self._ticker = self._loop.timer(TICK_S, TICK_S)
+        self._ticker.start(self._wake)
+        self._tick_ns = monotonic_ns() + int(TICK_S * _NS_PER_S)
+        if self._greenlet is None or self._greenlet.dead:
+            self._greenlet = gevent.spawn(self._run)
+
+    def _stop(self) -> None:
+        """Nothing is left to do: hold nothing of the hub's. Called also from within a turn."""
+        assert self._readiness is not None
+        self._readiness.close()
+        self._readiness = None
+        self._ticker.close()
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
+        self.statistics.flush()
+        # The greenlet must see that it is not needed any more. By the hub: the caller wants to go on here.
+        self._loop.run_callback(self._wake)
+
+    # -- delays ------------------------------------------------------------------------------------------------
+
+    def at(self, due_ns: int, action: Callable[[], None]) -> None:
+        """Call `action` at that time (monotonic), to a millisecond or so."""
+        heapq.heappush(self._delays, (due_ns, next(self._serial), action))
+        if self._readiness is None:
+            self._start()
+        if self._alarm is None or due_ns < self._alarm_ns:
+            self._set_alarm(due_ns)
+
+    def _set_alarm(self, due_ns: int) -> None:
+        if self._alarm is not None:
+            self._alarm.close()
+        self._alarm_ns = due_ns
+        self._alarm = self._loop.timer(max(0.0, (due_ns - monotonic_ns()) / _NS_PER_S))
+        self._alarm.start(self._wake)
+
+    def _run_delays(self, now_ns: int, deadline_ns: int) -> None:
+        delays = self._delays
+        while delays and delays[0][0] <= now_ns:
+            heapq.heappop(delays)[2]()
+            if monotonic_ns() >= deadline_ns:
+                break
+        if self._readiness is None:
+            return
+        if delays:
+            self._set_alarm(delays[0][0])
+        elif self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
+        if not delays and not self._wires:
+            self._stop()
+
+    # -- turns -------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        # While an exchange's own code waits for something (a listener of Locust's events that blocks), the engine
+        # is not waiting here, and must not be woken there.
+        if self._is_waiting:
+            self._is_waiting = False
+            self._greenlet.switch()
+
+    def _run(self) -> None:
+        while self._readiness is not None:
+            started_ns = monotonic_ns()
+            try:
+                self._turn(started_ns)
+            except Exception:
+                # A defect of ours or of a listener: told, and the other connections go on.
+                get_hub().print_exception(self, *sys.exc_info())
+            spent_ns = monotonic_ns() - started_ns
+            if spent_ns > self.longest_turn_ns:
+                self.longest_turn_ns = spent_ns
+            if self._readiness is not None:
+                self._is_waiting = True
+                self._hub_switch()
+
+    def _turn(self, now_ns: int) -> None:
+        """Serve what is ready, for a bounded time."""
+        deadline_ns = now_ns + TURN_NS
+        if self._delays and self._delays[0][0] <= now_ns:
+            self._run_delays(now_ns, deadline_ns)
+        if now_ns >= self._tick_ns:
+            self._tick(now_ns)
+        wires = self._wires
+        wait_s = 0.0
+        linger_s = 0.0 if self._paced else LINGER_S
+        while self._readiness is not None:
+            ready = self._readiness.poll(wait_s)
+            wait_s = linger_s
+            if not ready:
+                return
+            for fd, mask in ready:
+                wire = wires.get(fd)
+                if wire is None:  # closed by an earlier one of this batch
+                    continue
+                recv, receive, exchange = wire
+                if mask != READ:
+                    if mask & WRITE:
+                        exchange.on_writable()
+                    if not mask & READ or not exchange.is_open:
+                        continue
+                try:
+                    data = recv(RECV_BYTES)
+                except BlockingIOError:
+                    continue
+                except ssl.SSLError:
+                    exchange.lose(ConnectionLost("TLS failed"))
+                    continue
+                except OSError as error:
+                    exchange.lose(ConnectionLost(loss(error)))
+                    continue
+                if not data:
+                    exchange.on_eof()
+                    continue
+                out = receive(data)
+                if out:
+                    exchange.send(out)
+                if monotonic_ns() >= deadline_ns:
+                    return
+
+    def _tick(self, now_ns: int) -> None:
+        self._tick_ns = now_ns + int(TICK_S * _NS_PER_S)
+        for _, _, exchange in list(self._wires.values()):
+            exchange.sweep(now_ns)
+        self.statistics.flush_if_due(now_ns)
+
+
+_engines: dict[int, Engine] = {}
+
+
+def engine_of_this_thread() -> Engine:
+    """The one engine of the current hub."""
+    hub = get_hub()
+    engine = _engines.get(id(hub))
+    if engine is None:
+        engine = _engines[id(hub)] = Engine()
+    return engine

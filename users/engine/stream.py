@@ -1,0 +1,212 @@
+"""The fast way through an exchange: replies that can be foretold to the byte.
+
+An echo server must answer each request with certain bytes and no others, and most servers answer in order. So the
+engine keeps the bytes that are due instead of a map of requests: one comparison of what a recv brought with what is
+due checks every field of sixteen replies at once, and more strictly than any parser. Requests that were sent
+together and are answered together are one *batch*: they share their three times and are recorded in one stroke.
+
+The moment that anything else arrives (another order, a fragment, a ping, a wrong byte) or does not arrive in time,
+everything under way is *settled down* into the connection's pending map, and the bytes go to the session's parser
+and the client's checks as they would without all this (`users.engine.exchange`): those remain the judges of what is
+wrong. After a while without trouble the connection is tried as a stream again.
+"""
+
+from collections import deque
+from time import monotonic_ns
+from typing import Any, NamedTuple
+
+from users.engine.exchange import Exchange, Ready, Request
+
+# Replies that the parser handles before the stream is tried again; doubles each time that it fails at once, so that
+# a server that answers in another order, which is its right, is not tried for ever.
+FIRST_TRIAL_REPLIES = 64
+MAX_TRIAL_REPLIES = 1 << 20
+
+
+class Batch(NamedTuple):
+    """Requests that were sent together. `notes` is whatever the protocol needs to know of each."""
+
+    due: bytes
+    places: int
+    intended_ns: int
+    call_ns: int
+    notes: Any
+
+
+class StreamExchange(Exchange):
+    """Subclasses define `make`, `unmake`, `add_up`, and set `unit_bytes`; `streams` False turns all of this off."""
+
+    #: Bytes of each reply that is due.
+    unit_bytes: int
+    #: Whether replies can be foretold, with these options.
+    streams: bool = True
+
+    def make(self, count: int) -> tuple[bytes, bytes, Any]:
+        """`count` new requests: what to send, what is due, and notes."""
+        raise NotImplementedError
+
+    def unmake(self, due: bytes, notes: Any) -> list[Request]:
+        """The requests of one batch, with request_id, what and expected set as `_issue` would."""
+        raise NotImplementedError
+
+    def add_up(self, notes: Any, start: int, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
+        """Record that `count` requests of a batch, from number `start` on, were answered as they should be."""
+        raise NotImplementedError
+
+    def _reset(self) -> None:
+        super()._reset()
+        # The oldest batch under way, its fields apart: the hot path compares and copies them.
+        self._due = b""
+        self._places = 0
+        self._intended_ns = self._call_ns = 0
+        self._notes: Any = None
+        self._matched = 0  # bytes of `_due` that have arrived
+        self._answered = 0  # places of it that are settled
+        self._later: deque[Batch] = deque()
+        self._is_streaming = self.streams
+        self._trial = 0
+        self._next_trial = FIRST_TRIAL_REPLIES
+
+    # -- the hot path --------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> bytes:
+        if data == self._due and self._instant and not self._later and not self._ready:
+            # The one batch under way has been answered, in one piece.
+            return_ns = monotonic_ns()
+            places = self._places
+            call_ns = self._call_ns
+            self.add_up(self._notes, 0, places, self._intended_ns, call_ns, return_ns)
+            self._answered_call_ns = call_ns
+            out, self._due, self._notes = self.make(places)
+            self._intended_ns = return_ns
+            self._call_ns = monotonic_ns()
+            return out
+        if not self._is_streaming:
+            self._trial -= 1
+            return super().receive(data)
+        return self._receive_in_pieces(data)
+
+    # -- a stream that comes in other portions than it went --------------------------------------------------------
+
+    def _receive_in_pieces(self, data: bytes) -> bytes:
+        now_ns = monotonic_ns()
+        start, freed = 0, 0
+        while start < len(data):
+            due = self._due
+            left = len(due) - self._matched
+            piece = data if start == 0 and len(data) <= left else data[start : start + left]
+            if not due or not due.startswith(piece, self._matched):
+                return self._receive_otherwise(data[start:], freed, now_ns)
+            self._matched += len(piece)
+            start += len(piece)
+            freed += self._settle_matched(now_ns)
+        if not self._is_stopping:
+            if self._instant:
+                if freed:
+                    self._ready += [(now_ns, None)] * freed
+            elif freed:
+                self._ready += [(intended_ns, None) for intended_ns in self._turns.freed(self, freed, now_ns)]
+            return self._outgoing()
+        self._finish_if_idle()
+        return b""
+
+    def _settle_matched(self, now_ns: int) -> int:
+        """Record the replies of the oldest batch that are complete now."""
+        whole = self._places if self._matched == len(self._due) else self._matched // self.unit_bytes
+        places = whole - self._answered
+        if places:
+            self.add_up(self._notes, self._answered, places, self._intended_ns, self._call_ns, now_ns)
+            self._answered_call_ns = self._call_ns
+            self._answered = whole
+        if whole == self._places:
+            self._matched = self._answered = 0
+            if self._later:
+                self._take(self._later.popleft())
+            else:
+                self._due = b""
+        return places
+
+    def _take(self, batch: Batch) -> None:
+        self._due, self._places, self._intended_ns, self._call_ns, self._notes = batch
+
+    def _receive_otherwise(self, data: bytes, freed: int, now_ns: int) -> bytes:
+        """Not what was due: from here on the parser reads."""
+        self.settle_down()
+        if freed:
+            self._free(freed, now_ns)
+        return super().receive(data)
+
+    # -- between stream and map ------------------------------------------------------------------------------------
+
+    def settle_down(self) -> None:
+        if not self._is_streaming:
+            return
+        self._is_streaming = False
+        self._trial = self._next_trial
+        self._next_trial = min(self._next_trial * 2, MAX_TRIAL_REPLIES)
+        if self._matched > self._answered * self.unit_bytes:
+            # The parser must know of the reply that has begun to arrive.
+            self._receive(self._due[self._answered * self.unit_bytes : self._matched])
+        batches = [Batch(self._due, self._places, self._intended_ns, self._call_ns, self._notes), *self._later]
+        pending: dict[Any, Any] = self._pending
+        answered = self._answered
+        self._due, self._matched, self._answered = b"", 0, 0
+        self._later.clear()
+        for batch in batches:
+            if not batch.due:
+                continue
+            for request in self.unmake(batch.due, batch.notes)[answered:]:
+                request.intended_ns = batch.intended_ns
+                request.call_ns = request.first_call_ns = batch.call_ns
+                pending[request.request_id] = request
+            answered = 0
+
+    def at_boundary(self) -> bool:
+        """Whether the parser has nothing of an unfinished reply, so that it can be left out."""
+        session: Any = self.session
+        return bool(session.codec.pending_bytes == 0)
+
+    def _outgoing(self) -> bytes:
+        if not self._is_streaming and self.streams and self._trial <= 0 and self._ready and not self._is_stopping:
+            # Time to try the stream again: nothing new goes out until all that is under way has come back.
+            if self._pending:
+                return b""
+            if self.at_boundary() and all(request is None for _, request in self._ready):
+                self._is_streaming = True
+        return super()._outgoing()
+
+    def _issue(self, ready: list[Ready]) -> bytes:
+        if not self._is_streaming:
+            return super()._issue(ready)
+        if any(request is not None for _, request in ready):
+            self.settle_down()
+            return super()._issue(ready)
+        pieces = []
+        start = 0
+        while start < len(ready):
+            intended_ns = ready[start][0]
+            end = start + 1
+            while end < len(ready) and ready[end][0] == intended_ns:
+                end += 1
+            out, due, notes = self.make(end - start)
+            batch = Batch(due, end - start, intended_ns, monotonic_ns(), notes)
+            if self._due:
+                self._later.append(batch)
+            else:
+                self._take(batch)
+            pieces.append(out)
+            start = end
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def sweep(self, now_ns: int) -> None:
+        if self._is_streaming:
+            if not self._due or self._call_ns + self._timeout_ns > now_ns:
+                if self._ready:
+                    self.go([])
+                return
+            self.settle_down()
+        super().sweep(now_ns)
+
+    def _finish_if_idle(self) -> None:
+        if not self._due:
+            super()._finish_if_idle()
