@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint format clean help
+.PHONY: setup demo test lint format soak clean help
 
 help:
 	@echo "make demo   run the main job: all protocols under load, the Raft leader killed twice, percentiles and a verdict"
 	@echo "make test   run the whole test suite"
 	@echo "make lint   ruff, mypy --strict, import arrows"
+	@echo "make soak   play SEEDS=20000 simulated Raft clusters and check every invariant after every step"
 	@echo "make setup  create .venv from requirements.lock (done by all the others when needed)"
 
 setup: $(STAMP)
@@ -33,6 +34,9 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PATH=$(BIN):$$PATH $(BIN)/lint-imports
+
+soak: setup
+	@$(BIN)/python -m tests.raft_simulator --seeds $(or $(SEEDS),20000) --jobs 2
 
 format: setup
 	@$(BIN)/ruff check --fix .
