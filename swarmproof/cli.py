@@ -73,11 +73,12 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from records.operations import HistoryError
     from records.run_directory import RunDirectoryError
     from swarmproof.control import ControlError
+    from swarmproof.faults.proxy.toxics import ToxicMistake
     from swarmproof.faults.schedule import FaultMistake
     from swarmproof.plan_errors import PlanError
     from swarmproof.targets.errors import TargetError
 
-    return (ControlError, FaultMistake, HistoryError, PlanError, RunDirectoryError, TargetError)
+    return (ControlError, FaultMistake, HistoryError, PlanError, RunDirectoryError, TargetError, ToxicMistake)
 
 
 @app.command()
@@ -218,6 +219,32 @@ def heal(
     from swarmproof.remote import send_heal
 
     send_heal(run, RUNS, name)
+
+
+@app.command()
+def proxy(
+    *,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where clients connect; port 0 picks one.")],
+    upstream: Annotated[str, typer.Option(metavar="HOST:PORT", help="The server behind it.")],
+    toxics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--toxic",
+            metavar="[up:|down:|both:]TOXIC",
+            help="latency=50ms±10ms, jitter, bandwidth=100KB/s, drop, stall, timeout=5s, reset, slicer=64, corrupt=1%, "
+            "limit_data=10KB; on framed streams duplicate=5%, reorder, swap. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """One link with toxics, by itself: point a client at it instead of at the server. Ctrl-C ends it.
+
+    A toxic works on replies (`down:`) when nothing is said; drop, stall, timeout and reset on the whole connection.
+
+    Example: `swarmproof proxy --listen 127.0.0.1:9100 --upstream 127.0.0.1:9000 --toxic latency=50ms±10ms`
+    """
+    from swarmproof.faults.proxy.alone import serve_alone
+
+    raise typer.Exit(serve_alone(listen, upstream, toxics or [], _say))
 
 
 @app.command()

@@ -46,7 +46,7 @@ class ControlServer:
             self.path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 os.fchmod(self._listener.fileno(), 0o600)  # Linux creates the file with the socket's own mode
-            self._listener.bind(_bindable(self.path, self._directory))
+            self._listener.bind(bindable(self.path, self._directory))
             self.path.chmod(0o600)
             self._listener.listen(BACKLOG)
         except OSError as error:
@@ -81,7 +81,7 @@ class ControlServer:
         try:
             with connection:
                 connection.settimeout(READ_WITHIN_S)
-                if not _may_speak(connection):
+                if not may_speak(connection):
                     reply: Reply = {"error": "this supervisor belongs to another user"}
                 else:
                     reply = self._reply_to(_read_line(connection))
@@ -110,7 +110,7 @@ def ask(run: RunDirectory, request: Request, timeout_s: float = 60.0) -> Reply:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)
-            connection.connect(_bindable(path, directory))
+            connection.connect(bindable(path, directory))
             connection.sendall(json.dumps(request).encode() + b"\n")
             line = _read_line(connection)
     except PermissionError as error:
@@ -158,7 +158,7 @@ def _answers(run: RunDirectory) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(READ_WITHIN_S)
-            connection.connect(_bindable(run.file(CONTROL_SOCKET), directory))
+            connection.connect(bindable(run.file(CONTROL_SOCKET), directory))
     except OSError:
         return False
     finally:
@@ -166,7 +166,7 @@ def _answers(run: RunDirectory) -> bool:
     return True
 
 
-def _bindable(path: Path, directory: int) -> str:
+def bindable(path: Path, directory: int) -> str:
     """The path as it fits into a socket address: a long one goes through the open directory (Linux)."""
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
         return str(path)
@@ -176,7 +176,8 @@ def _bindable(path: Path, directory: int) -> str:
     raise OSError(f"its path is longer than {MAX_PATH_BYTES} bytes; choose a shorter --out")
 
 
-def _may_speak(connection: socket.socket) -> bool:
+def may_speak(connection: socket.socket) -> bool:
+    """Whether our own user (or root) is at the other end."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True  # the file mode alone
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -75,8 +75,8 @@ def test_a_stranger_is_refused_even_when_the_mode_lets_him_in(
         def getsockopt(self, *_: int) -> bytes:
             return peer
 
-    assert not control._may_speak(Stranger())  # type: ignore[arg-type]
-    monkeypatch.setattr(control, "_may_speak", lambda connection: False)
+    assert not control.may_speak(Stranger())  # type: ignore[arg-type]
+    monkeypatch.setattr(control, "may_speak", lambda connection: False)
     with pytest.raises(ControlError, match="belongs to another user"):
         ask(run, {"command": "down"})
 

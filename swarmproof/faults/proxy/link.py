@@ -1,0 +1,461 @@
+"""A link: a listening port, where it leads to, what is wrong with it, and what it carried.
+
+Without toxics the bytes of one `recv` go out in one `send`, nothing in between. With `drop` the link swallows
+everything and says nothing, as a network that loses every packet; when it is healed, connections that lost bytes are
+reset, since TCP never delivers a stream with a hole. With `stall` nothing is read, and what was sent meanwhile arrives
+later, as after retransmissions.
+"""
+
+import contextlib
+import errno
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
+
+from swarmproof.faults.proxy.loop import READ, WRITE, Loop
+from swarmproof.faults.proxy.pipeline import MAX_HELD_BYTES, Exchange, FrameTracker, Pipeline
+from swarmproof.faults.proxy.toxics import Direction, Toxic
+
+READ_BYTES: Final = 64 * 1024
+BACKLOG: Final = 1024
+ACCEPTS_PER_TURN: Final = 64
+# One link: more connections than any plan has users; beyond it new ones are reset.
+MAX_CONNECTIONS: Final = 10_000
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close sends RST
+
+Mode = Literal["carry", "swallow", "stall"]
+
+
+class Flow:
+    """One direction of a link, shared by its connections: the toxics there and the counters."""
+
+    def __init__(self, direction: Direction) -> None:
+        self.direction = direction
+        self.mode: Mode = "carry"
+        self.toxics: tuple[Toxic, ...] = ()  # those that need a pipeline
+        self.reset_mid_reply = False
+        self.carried_bytes = 0
+        self.swallowed_bytes = 0
+        self.changed = 0
+        self.exchange = Exchange()
+
+
+class Link:
+    """Accepts until closed. `framed`: the streams are `u32 length | body` frames, and are followed from the first byte.
+
+    Errors: OSError when the port cannot be had.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        listen: tuple[str, int],
+        upstream: tuple[str, int],
+        *,
+        framed: bool = False,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.loop = loop
+        self.name = name
+        self.upstream = upstream
+        self.framed = framed
+        self.rng = rng or random.Random(name)
+        self.up, self.down = Flow("up"), Flow("down")
+        self.connections: set[Connection] = set()
+        self.accepted = self.resets = self.unreachable = 0
+        self._end_after: tuple[float, bool] | None = None  # timeout, reset: seconds, and whether with RST
+        self._listener = socket.create_server(listen, backlog=BACKLOG)
+        self._listener.setblocking(False)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+        loop.watch(self._listener, READ, self._accept)
+
+    def set_toxics(self, toxics: Sequence[Toxic]) -> None:
+        """Replace all toxics, on connections that are open too. Holes that `drop` left end their connections."""
+        self._end_after = None
+        for flow in (self.up, self.down):
+            mine = [toxic for toxic in toxics if toxic.direction == flow.direction]
+            kinds = {toxic.kind for toxic in mine if toxic.share >= 1}
+            flow.mode = "swallow" if kinds & {"drop", "timeout"} else "stall" if "stall" in kinds else "carry"
+            flow.reset_mid_reply = any(toxic.kind == "reset" and toxic.mid_reply for toxic in mine)
+            flow.toxics = tuple(
+                toxic
+                for toxic in mine
+                if toxic.kind not in ("stall", "timeout", "reset") and not (toxic.kind == "drop" and toxic.share >= 1)
+            )
+            for toxic in mine:
+                if toxic.kind in ("timeout", "reset") and not toxic.mid_reply:
+                    self._end_after = (toxic.delay_s, toxic.kind == "reset")
+        for connection in list(self.connections):
+            connection.apply_toxics()
+            self._end_later(connection)
+
+    def reset_all(self) -> int:
+        """Reset every connection; how many there were."""
+        count = len(self.connections)
+        for connection in list(self.connections):
+            connection.end(reset=True)
+        return count
+
+    def counters(self) -> dict[str, int]:
+        """Since the link was opened, but for `connections`, which are open now."""
+        return {
+            "connections": len(self.connections),
+            "accepted": self.accepted,
+            "resets": self.resets,
+            "unreachable": self.unreachable,
+            "up_bytes": self.up.carried_bytes,
+            "down_bytes": self.down.carried_bytes,
+            "up_swallowed_bytes": self.up.swallowed_bytes,
+            "down_swallowed_bytes": self.down.swallowed_bytes,
+            "changed": self.up.changed + self.down.changed,
+        }
+
+    def close(self) -> None:
+        self.loop.forget(self._listener)
+        self._listener.close()
+        self.reset_all()
+
+    def _accept(self, mask: int) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:  # nothing more, gone again, or no descriptors left: the next turn tries again
+                return
+            self.accepted += 1
+            if len(self.connections) >= MAX_CONNECTIONS:
+                _close(sock, reset=True)
+                continue
+            connection = Connection(self, sock)
+            self.connections.add(connection)
+            connection.begin()
+            if connection in self.connections:
+                self._end_later(connection)
+
+    def _end_later(self, connection: "Connection") -> None:
+        if self._end_after is None:
+            return
+        after_s, reset = self._end_after
+        if after_s <= 0:
+            connection.end(reset=reset)
+            return
+        asked = self._end_after
+
+        def end() -> None:
+            if self._end_after is asked:  # not healed meanwhile
+                connection.end(reset=reset)
+
+        self.loop.call_at(time.monotonic() + after_s, end)
+
+
+class Connection:
+    """A client's socket and ours to the upstream, with a stream in each direction."""
+
+    def __init__(self, link: Link, client: socket.socket) -> None:
+        self.link = link
+        self.loop = link.loop
+        self.client: socket.socket | None = client
+        self.server: socket.socket | None = None
+        self.connected = False
+        self.lost_bytes = False
+        self._masks = {"client": 0, "server": 0}
+        self.up = Stream(self, link.up)
+        self.down = Stream(self, link.down)
+
+    def begin(self) -> None:
+        assert self.client is not None
+        self.client.setblocking(False)
+        self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.up.source = self.down.sink = self.client
+        self.up.set_pipeline()
+        self.down.set_pipeline()
+        if self.link.up.mode == "swallow":
+            self.lost_bytes = True  # a connection that never reached anybody
+        else:
+            self._dial()
+        self.update()
+
+    def apply_toxics(self) -> None:
+        """The link's toxics have changed."""
+        if self.lost_bytes and "swallow" not in (self.link.up.mode, self.link.down.mode):
+            self.end(reset=True)
+            return
+        self.up.set_pipeline()
+        self.down.set_pipeline()
+        self.update()
+
+    def end(self, *, reset: bool) -> None:
+        """Close both sides. Idempotent."""
+        if self not in self.link.connections:
+            return
+        self.link.connections.discard(self)
+        self.link.resets += reset
+        for side, sock in (("client", self.client), ("server", self.server)):
+            self._drop_side(side, sock, reset=reset)
+        self.client = self.server = None
+
+    def broken(self, source: socket.socket | None) -> None:
+        """One side is gone without a goodbye. A link that swallows does not tell the other one."""
+        if "swallow" not in (self.link.up.mode, self.link.down.mode):
+            self.end(reset=True)
+            return
+        self.lost_bytes = True
+        side = "client" if source is self.client else "server"
+        self._drop_side(side, source, reset=True)
+        if side == "client":
+            self.client = self.up.source = self.down.sink = None
+        else:
+            self.server = self.up.sink = self.down.source = None
+            self.connected = False
+        if self.client is None and self.server is None:
+            self.end(reset=True)
+
+    def finished(self) -> None:
+        """A stream has passed on its end."""
+        if self.up.done and self.down.done:
+            self.end(reset=False)
+
+    def update(self) -> None:
+        """Wait for what can be done now on either socket."""
+        if self not in self.link.connections:
+            return
+        up, down = self.up, self.down
+        client_mask = (READ if up.wants_to_read() else 0) | (WRITE if down.backlog else 0)
+        server_mask = (READ if down.wants_to_read() and self.connected else 0) | (
+            WRITE if up.backlog or not self.connected else 0
+        )
+        self._set_mask("client", self.client, client_mask, self._client_ready)
+        self._set_mask("server", self.server, server_mask, self._server_ready)
+
+    def _set_mask(self, side: str, sock: socket.socket | None, mask: int, callback: Callable[[int], None]) -> None:
+        before = self._masks[side]
+        if sock is None or mask == before:
+            return
+        self._masks[side] = mask
+        if not before:
+            self.loop.watch(sock, mask, callback)
+        elif mask:
+            self.loop.change(sock, mask, callback)
+        else:
+            self.loop.forget(sock)
+
+    def _drop_side(self, side: str, sock: socket.socket | None, *, reset: bool) -> None:
+        if sock is None:
+            return
+        if self._masks[side]:
+            self._masks[side] = 0
+            self.loop.forget(sock)
+        _close(sock, reset=reset)
+
+    def _dial(self) -> None:
+        host, port = self.link.upstream
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.server = self.up.sink = self.down.source = sock
+        result = sock.connect_ex((host, port))
+        if result == 0:
+            self.connected = True
+        elif result != errno.EINPROGRESS:
+            self._unreachable()
+
+    def _unreachable(self) -> None:
+        """What a client sees of a dead server behind a proxy: its connection is reset."""
+        self.link.unreachable += 1
+        self.broken(self.server)
+
+    def _client_ready(self, mask: int) -> None:
+        if mask & READ:
+            self.up.pull()
+        if mask & WRITE and self.client is not None:
+            self.down.flush()
+
+    def _server_ready(self, mask: int) -> None:
+        if not self.connected:
+            assert self.server is not None
+            if self.server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._unreachable()
+                return
+            self.connected = True
+            self.up.flush()
+            self.update()
+            return
+        if mask & READ:
+            self.down.pull()
+        if mask & WRITE and self.server is not None:
+            self.up.flush()
+
+
+class Stream:
+    """One direction of one connection: from `source` to `sink`."""
+
+    def __init__(self, connection: Connection, flow: Flow) -> None:
+        self.connection = connection
+        self.flow = flow
+        self.source: socket.socket | None = None
+        self.sink: socket.socket | None = None
+        self.backlog = bytearray()  # what the sink would not take
+        self.done = False
+        self._ended = False  # the source has said its last
+        self._pipeline: Pipeline | None = None
+        self._tracker = FrameTracker() if connection.link.framed else None
+        self._timer_s: float | None = None
+
+    def set_pipeline(self) -> None:
+        """A new pipeline for the link's present toxics; what the old one held leaves now."""
+        if self._pipeline is not None:
+            self.flow.changed += self._pipeline.changed
+            held = self._pipeline.release()
+            self._pipeline = None
+            if held:
+                self._send(held)
+        if self.flow.toxics:
+            rest = self._tracker.rest_bytes if self._tracker is not None else None
+            self._pipeline = Pipeline(
+                self.flow.toxics, self.connection.link.rng, self.flow.exchange, skip_bytes=rest, wake=self._schedule
+            )
+
+    def wants_to_read(self) -> bool:
+        if self._ended or self.flow.mode == "stall":
+            return False
+        held = len(self.backlog) + (self._pipeline.held_bytes if self._pipeline is not None else 0)
+        return held < MAX_HELD_BYTES if self._pipeline is not None else not self.backlog
+
+    def pull(self) -> None:
+        """The source has something."""
+        source = self.source
+        if source is None:
+            return
+        try:
+            data = source.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.connection.broken(source)
+            return
+        if not data:
+            self._ended = True
+            if self.flow.mode == "swallow":
+                self.connection.lost_bytes = True
+            else:
+                self._finish_if_empty()
+            self.connection.update()
+            return
+        flow = self.flow
+        if self._tracker is not None:
+            self._tracker.skip(data)
+        if flow.mode == "swallow":
+            flow.swallowed_bytes += len(data)
+            self.connection.lost_bytes = True
+            return
+        if flow.reset_mid_reply:
+            self._cut(data)
+            return
+        if self._pipeline is not None:
+            self._pipeline.feed(data, time.monotonic())
+            self._drain()
+            return
+        self._send(data)
+
+    def flush(self) -> None:
+        """The sink takes bytes again."""
+        data, self.backlog = self.backlog, bytearray()
+        if data:
+            self._send(data)
+        self._drain()
+        self._finish_if_empty()
+        self.connection.update()
+
+    def _send(self, data: Any) -> None:
+        flow = self.flow
+        if self.backlog or not self.connection.connected:
+            self.backlog += data
+            self.connection.update()
+            return
+        sink = self.sink
+        if sink is None:
+            flow.swallowed_bytes += len(data)
+            return
+        try:
+            sent = sink.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.connection.broken(sink)
+            return
+        flow.carried_bytes += sent
+        if sent < len(data):
+            self.backlog += memoryview(data)[sent:]
+            self.connection.update()
+
+    def _drain(self) -> None:
+        """Send what the pipeline lets go, and come back when there is more."""
+        pipeline = self._pipeline
+        if pipeline is None:
+            return
+        self.flow.changed += pipeline.changed
+        pipeline.changed = 0
+        while not self.backlog and (data := pipeline.ready(time.monotonic())):
+            self._send(data)
+        if pipeline.ended and pipeline.next_due_s() is None and not self.backlog:
+            self.connection.end(reset=False)
+            return
+        self._schedule()
+        self._finish_if_empty()
+        self.connection.update()
+
+    def _schedule(self) -> None:
+        pipeline = self._pipeline
+        due_s = pipeline.next_due_s() if pipeline is not None and not self.backlog else None
+        if due_s is None or (self._timer_s is not None and self._timer_s <= due_s):
+            return
+        self._timer_s = due_s
+
+        def wake() -> None:
+            if self._timer_s == due_s:
+                self._timer_s = None
+            if self.connection in self.connection.link.connections:
+                self._drain()
+
+        self.connection.loop.call_at(due_s, wake)
+
+    def _cut(self, data: bytes) -> None:
+        """Half of a reply, and then a reset: the client must not take it for a whole one."""
+        half = data[: max(len(data) // 2, 1)]
+        if self.sink is not None:
+            with contextlib.suppress(OSError):
+                self.flow.carried_bytes += self.sink.send(half)
+        self.flow.changed += 1
+        # The reset must not overtake the half: RST throws away what the receiver has not read yet.
+        self._ended = True
+        self.connection.update()
+        connection = self.connection
+        connection.loop.call_at(time.monotonic() + CUT_AFTER_S, lambda: connection.end(reset=True))
+
+    def _finish_if_empty(self) -> None:
+        empty = not self.backlog and (self._pipeline is None or self._pipeline.next_due_s() is None)
+        if not self._ended or self.done or not empty or not self.connection.connected:
+            return
+        if self._pipeline is not None:
+            rest = self._pipeline.release()
+            if rest:
+                self._send(rest)
+        self.done = True
+        if self.sink is not None:
+            with contextlib.suppress(OSError):
+                self.sink.shutdown(socket.SHUT_WR)
+        self.connection.finished()
+
+
+# Long enough for a client to read the half of its reply, shorter than any timeout.
+CUT_AFTER_S: Final = 0.02
+
+
+def _close(sock: socket.socket, *, reset: bool) -> None:
+    if reset:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    sock.close()

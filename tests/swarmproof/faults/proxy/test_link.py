@@ -1,0 +1,239 @@
+"""A link between real sockets: what each toxic does to a connection, and that healing undoes it."""
+
+import socket
+import threading
+import time
+
+from protocols.frames import FrameDecoder, encode_frame
+from tests.processes import CONDITION_DEADLINE_S, wait_until
+from tests.swarmproof.faults.proxy.conftest import EchoServer, RunningLink, receive
+
+SILENCE_S = 0.2
+
+
+def is_reset(sock: socket.socket) -> bool:
+    """Whether the connection ends with RST, not with an orderly end."""
+    try:
+        while sock.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    return False
+
+
+def connecting_is_reset(link: RunningLink) -> bool:
+    """The reset may come before `connect` has returned."""
+    try:
+        with link.connect() as sock:
+            return is_reset(sock)
+    except ConnectionResetError:
+        return True
+
+
+def is_silent(sock: socket.socket) -> bool:
+    sock.settimeout(SILENCE_S)
+    try:
+        return not sock.recv(1)
+    except TimeoutError:
+        return True
+    finally:
+        sock.settimeout(CONDITION_DEADLINE_S)
+
+
+def test_without_toxics_everything_arrives_and_is_counted(link: RunningLink) -> None:
+    blob = bytes(range(256)) * 20_000
+    with link.connect() as sock:
+        threading.Thread(target=sock.sendall, args=(blob,), daemon=True).start()
+        assert receive(sock, len(blob)) == blob
+        counters = link.link.counters()
+    assert (counters["up_bytes"], counters["down_bytes"]) == (len(blob), len(blob))
+    assert (counters["accepted"], counters["connections"], counters["changed"]) == (1, 1, 0)
+    wait_until(lambda: link.link.counters()["connections"] == 0, "the connection to end")
+
+
+def test_an_end_of_the_requests_is_passed_on_and_replies_still_come(link: RunningLink) -> None:
+    with link.connect() as sock:
+        sock.sendall(b"last words")
+        sock.shutdown(socket.SHUT_WR)
+        assert receive(sock, 100) == b"last words"
+    wait_until(lambda: not link.link.connections, "the connection to end")
+
+
+def test_a_dead_server_resets_the_client(link: RunningLink, echo: EchoServer) -> None:
+    echo.close()
+    assert connecting_is_reset(link)
+    assert link.link.counters()["unreachable"] == 1
+
+
+def test_latency_delays_replies_and_heals_at_once(link: RunningLink) -> None:
+    with link.connect() as sock:
+        link.set("latency=300ms±50ms")
+        began = time.monotonic()
+        sock.sendall(b"x")
+        assert receive(sock, 1) == b"x"
+        assert time.monotonic() - began >= 0.25
+        link.set("latency=1h")
+        sock.sendall(b"y")
+        assert is_silent(sock)
+        link.set()
+        assert receive(sock, 1) == b"y"
+
+
+def test_many_toxics_work_at_the_same_time(link: RunningLink) -> None:
+    link.set("latency=5ms±5ms", "slicer=100/1ms", "bandwidth=1MB/s", "up:jitter=3ms")
+    blob = bytes(range(256)) * 40
+    with link.connect() as sock:
+        sock.sendall(blob)
+        assert receive(sock, len(blob)) == blob
+
+
+def test_bandwidth_pushes_back_on_the_sender(link: RunningLink, echo: EchoServer) -> None:
+    link.set("up:bandwidth=1KB/s")
+    with link.connect() as sock:
+        sock.setblocking(False)
+        sent, quiet_since = 0, time.monotonic()
+        while time.monotonic() - quiet_since < SILENCE_S:
+            try:
+                sent += sock.send(bytes(100_000))
+                quiet_since = time.monotonic()
+            except BlockingIOError:
+                time.sleep(0.01)
+        assert sent < 100_000_000
+        assert len(echo.received) < 1_000_000
+
+
+def test_drop_swallows_and_resets_what_has_a_hole_when_healed(link: RunningLink, echo: EchoServer) -> None:
+    with link.connect() as sock, link.connect() as quiet:
+        sock.sendall(b"before")
+        assert receive(sock, 6) == b"before"
+        link.set("drop")
+        sock.sendall(b"lost")
+        wait_until(lambda: link.link.counters()["up_swallowed_bytes"] == 4, "the bytes to be swallowed")
+        assert is_silent(sock)
+        with link.connect() as late:
+            late.sendall(b"also lost")
+            assert is_silent(late)
+            assert echo.accepted == 2
+            link.set()
+            assert is_reset(late)
+        assert is_reset(sock)
+        quiet.sendall(b"nothing was lost here")
+        assert receive(quiet, 7) == b"nothing"
+    assert bytes(echo.received) == b"beforenothing was lost here"
+
+
+def test_a_dropping_link_does_not_tell_that_a_side_is_gone(link: RunningLink, echo: EchoServer) -> None:
+    with link.connect() as sock:
+        sock.sendall(b"x")
+        receive(sock, 1)
+        link.set("drop")
+        linger = b"\x01\0\0\0\0\0\0\0"
+    with link.connect() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    link.set()
+    wait_until(lambda: not link.link.connections, "everything to be reset")
+
+
+def test_stall_holds_and_delivers_later(link: RunningLink, echo: EchoServer) -> None:
+    with link.connect() as sock:
+        sock.sendall(b"a")
+        assert receive(sock, 1) == b"a"
+        link.set("stall")
+        sock.sendall(b"b")
+        assert is_silent(sock)
+        assert bytes(echo.received) == b"a"
+        link.set()
+        assert receive(sock, 1) == b"b"
+
+
+def test_timeout_stays_silent_and_then_closes(link: RunningLink) -> None:
+    with link.connect() as sock:
+        link.set("timeout=400ms")
+        sock.sendall(b"x")
+        assert is_silent(sock)
+        assert sock.recv(1) == b""
+
+
+def test_timeout_that_is_healed_in_time_closes_nothing_that_is_whole(link: RunningLink) -> None:
+    with link.connect() as sock:
+        link.set("timeout=300ms")
+        link.set()
+        time.sleep(0.4)  # longer than the timeout that must not come any more
+        sock.sendall(b"x")
+        assert receive(sock, 1) == b"x"
+
+
+def test_reset_hits_old_and_new_connections_until_it_is_healed(link: RunningLink) -> None:
+    with link.connect() as sock:
+        sock.sendall(b"x")
+        receive(sock, 1)
+        link.set("reset")
+        assert is_reset(sock)
+    assert connecting_is_reset(link)
+    link.set()
+    with link.connect() as again:
+        again.sendall(b"y")
+        assert receive(again, 1) == b"y"
+
+
+def test_reset_in_the_middle_of_a_reply(link: RunningLink) -> None:
+    with link.connect() as sock:
+        sock.sendall(b"x")
+        receive(sock, 1)
+        link.set("reset=mid")
+        sock.sendall(b"0123456789")
+        assert receive(sock, 5) == b"01234"
+        assert is_reset(sock)
+
+
+def test_disconnecting_everybody_leaves_the_link_usable(link: RunningLink) -> None:
+    socks = [link.connect() for _ in range(10)]
+    wait_until(lambda: len(link.link.connections) == 10, "ten connections")
+    link.do(link.link.reset_all)
+    for sock in socks:
+        assert is_reset(sock)
+        sock.close()
+    with link.connect() as again:
+        again.sendall(b"y")
+        assert receive(again, 1) == b"y"
+    assert link.link.counters()["resets"] == 10
+
+
+def test_limit_data_closes_after_so_many_bytes(link: RunningLink) -> None:
+    link.set("limit_data=10")
+    with link.connect() as sock:
+        sock.sendall(b"0123456789abcdef")
+        assert receive(sock, 100) == b"0123456789"
+
+
+def test_corrupt_changes_a_bit(link: RunningLink) -> None:
+    link.set("corrupt=100%")
+    with link.connect() as sock:
+        sock.sendall(bytes(100))
+        got = receive(sock, 100)
+    assert sum(byte.bit_count() for byte in got) >= 1
+    assert link.link.counters()["changed"] >= 1
+
+
+def test_frames_are_duplicated_also_when_asked_for_in_the_middle_of_one(framed_link: RunningLink) -> None:
+    with framed_link.connect() as sock:
+        begun = encode_frame(b"begun before")
+        sock.sendall(begun[:7])
+        assert receive(sock, 7) == begun[:7]
+        framed_link.set("duplicate=100%")
+        sock.sendall(begun[7:] + encode_frame(b"next"))
+        data = begun[:7] + receive(sock, len(begun) - 7 + 16)
+    assert FrameDecoder().receive_data(data) == [b"begun before", b"next", b"next"]
+
+
+def test_frames_are_swapped_between_connections(framed_link: RunningLink) -> None:
+    framed_link.set("swap=100%")
+    with framed_link.connect() as first, framed_link.connect() as second:
+        got = set()
+        for _ in range(20):  # a frame that meets no other one in time goes where it belongs
+            first.sendall(encode_frame(b"1st"))
+            second.sendall(encode_frame(b"2nd"))
+            got.add((receive(first, 7)[4:], receive(second, 7)[4:]))
+            if (b"2nd", b"1st") in got:
+                break
+    assert (b"2nd", b"1st") in got
