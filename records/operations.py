@@ -261,13 +261,20 @@ def read_jsonl(path: Path) -> Iterator[Operation]:
             if not line.strip():
                 continue
             try:
-                operation = from_json(json.loads(line))
+                operation = from_json(_parse(line))
             except (ValueError, RecursionError) as error:
                 raise HistoryError(f"{path}:{number}: {error}") from error
             if operation.id in seen:
                 raise HistoryError(f"{path}:{number}: id {operation.id} was used before")
             seen.add(operation.id)
             yield operation
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
 
 
 def from_json(line: Any) -> Operation:

@@ -65,7 +65,10 @@ class RunDirectory:
             raise RunDirectoryError(f"there is no run directory {path}; `ls runs/` shows what there is")
         if not path.is_dir():
             raise RunDirectoryError(f"{path} is a file, not a run directory")
-        return cls(path.resolve())
+        run = cls(path.resolve())
+        if not run.operations_dir.is_dir() and not run.file(RUN_JSON).exists():
+            raise RunDirectoryError(f"{path} holds no run: it has neither {RUN_JSON} nor operations/")
+        return run
 
     def prepare(self) -> None:
         """Make the folders that several processes write into."""

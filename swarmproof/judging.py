@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from records.operations import HistoryError, Operation, read_jsonl, read_operations, write_jsonl
-from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
+from records.run_directory import RunDirectory, RunDirectoryError
 from swarmproof.console import Printer
 from swarmproof.ending import EXIT_HARNESS
 from swarmproof.judge import Verdict, check_history, judge
@@ -39,10 +39,7 @@ def check_path(path: Path, printer: Printer) -> int:
     Errors: HistoryError, RunDirectoryError.
     """
     if path.is_dir():
-        run = RunDirectory.open(path)
-        if run.read_json(RUN_JSON) is None and not any(run.operations_dir.glob("*")):
-            raise RunDirectoryError(f"{path} holds no run; give a run directory or a history of JSON lines")
-        verdict = judge(run)
+        verdict = judge(RunDirectory.open(path))
     elif path.exists():
         verdict = check_history(read_jsonl(path))
     else:

@@ -40,6 +40,11 @@ def test_a_missing_run_is_said_so(tmp_path: Path) -> None:
         RunDirectory.open(tmp_path / "nowhere")
 
 
+def test_some_other_folder_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="holds no run"):
+        RunDirectory.open(tmp_path)
+
+
 def test_json_is_merged_and_damage_is_named(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "demo")
     assert run.read_json("run.json") is None
