@@ -65,11 +65,11 @@ class Kill(_EndsTheProcess):
 
 class KillCompacting(Kill):
     name = "kill-compacting"
-    summary = "SIGKILL as soon as one of the nodes has written a new dump of its state: in the middle of a compaction"
+    summary = "SIGKILL as soon as a majority has written a new dump of its state: in the middle of a log compaction"
 
     def await_moment(self, victims: Sequence[Member]) -> str | None:
-        if wait_for_compaction(victims) is None:
-            return f"no node compacted its log within {COMPACTS_WITHIN_S:g} s"
+        if not wait_for_compaction(victims):
+            return f"no majority compacted its log at one moment within {COMPACTS_WITHIN_S:g} s"
         return None
 
 
