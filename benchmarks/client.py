@@ -22,7 +22,7 @@ from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
-from locust import User, constant, task  # noqa: E402
+from locust import User  # noqa: E402
 from locust.env import Environment  # noqa: E402
 
 from benchmarks import stock  # noqa: E402

@@ -49,27 +49,27 @@ def process(*arguments: str) -> Iterator[int]:
 
 
 def throughput(port: int, seconds: float) -> float:
-    """Replies per second over CONNECTIONS connections, DEPTH requests in flight on each."""
-    request = EnvelopeCodec().encode(1, PAYLOAD)
-    reply_bytes = len(request)
+    """Checked replies per second over CONNECTIONS connections, DEPTH requests in flight on each."""
     selector = selectors.DefaultSelector()
-    socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
-    for sock in socks:
+    for _ in range(CONNECTIONS):
+        sock = socket.create_connection(("127.0.0.1", port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        selector.register(sock, selectors.EVENT_READ, [0])
-        sock.sendall(request * DEPTH)
+        codec = EnvelopeCodec()
+        selector.register(sock, selectors.EVENT_READ, codec)
+        sock.sendall(b"".join(codec.encode(number, PAYLOAD) for number in range(DEPTH)))
     done = 0
     began = time.perf_counter()
     while (elapsed := time.perf_counter() - began) < seconds:
         for key, _ in selector.select(1.0):
-            sock = key.fileobj
+            sock, codec = key.fileobj, key.data
             assert isinstance(sock, socket.socket)
-            key.data[0] += len(sock.recv(65536))
-            replies, key.data[0] = divmod(key.data[0], reply_bytes)
-            done += replies
-            sock.sendall(request * replies)
-    for sock in socks:
-        sock.close()
+            replies = codec.receive_data(sock.recv(65536))
+            for reply in replies:
+                assert reply.payload == PAYLOAD
+            done += len(replies)
+            sock.sendall(b"".join([codec.encode(reply.request_id + DEPTH, PAYLOAD) for reply in replies]))
+    for key in list(selector.get_map().values()):
+        key.fileobj.close()  # type: ignore[union-attr]
     return done / elapsed
 
 

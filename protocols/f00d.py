@@ -86,6 +86,30 @@ def encode_ack(msg_id: str) -> bytes:
     return _encode({"opcode": ACK, "msg_id": msg_id}, MAX_PAYLOAD_BYTES)
 
 
+class PacketWriter:
+    """Packets of one device that differ in msg_id (16 digits) and state only: the bytes of `encode_packet`."""
+
+    __slots__ = ("_head", "_tails")
+
+    def __init__(self, device_id: str, opcode: str = TOGGLE) -> None:
+        # JSON of a msg_id is its digits: what stands around them is the same in every packet of one length.
+        marker = "0" * MSG_ID_DIGITS
+        parts = [_split(encode_packet(Packet(opcode, device_id, marker, state)), state) for state in (False, True)]
+        self._head = (parts[0][0], parts[1][0])
+        self._tails = (parts[0][1], parts[1][1])
+
+    def encode(self, msg_id: bytes, state: bool) -> bytes:
+        """One packet; `msg_id` is 16 hex digits."""
+        return self._head[state] + msg_id + self._tails[state]
+
+
+def _split(packet: bytes, state: bool) -> tuple[bytes, bytes]:
+    """What stands before and after the msg_id, which is followed by the state alone."""
+    tail = b'","state":%s}' % (b"true" if state else b"false")
+    assert packet.endswith(tail)
+    return packet[: -len(tail) - MSG_ID_DIGITS], tail
+
+
 Message = TypeVar("Message")
 
 
@@ -266,3 +290,8 @@ def _packet_fault(opcode: object, device_id: object, msg_id: object, state: obje
 
 def _is_msg_id(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_MSG_ID_DIGITS and _HEX_DIGITS.issuperset(value)
+
+
+#: What stands before and after the 16 digits of a msg_id in the bytes of `encode_ack`.
+ACK_HEAD = encode_ack("0" * MSG_ID_DIGITS)[: -MSG_ID_DIGITS - 2]
+ACK_TAIL = b'"}'

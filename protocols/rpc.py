@@ -91,13 +91,18 @@ def encode_request(id: Id, method: str, params: object = None, dialect: Dialect 
 
     Raises LocalProtocolError for an id or params that the dialect does not allow, or that JSON cannot carry.
     """
+    return encode_request_bytes(id, method, params, dialect).decode()
+
+
+def encode_request_bytes(id: Id, method: str, params: object = None, dialect: Dialect = "call") -> bytes:
+    """The same in UTF-8, as it goes into a frame."""
     if not _is_id(id):
         raise LocalProtocolError(f"an RPC id is a string, a number or null, not {id!r}")
     nulls = (id is None) + (params is None)
     if dialect == "call":
-        return _dump({"id": id, "method": method, "params": params, "method_type": "Call"}, nulls)
+        return _dump_bytes({"id": id, "method": method, "params": params, "method_type": "Call"}, nulls)
     if dialect == "jsonrpc":
-        return _dump(_strict_call({"jsonrpc": "2.0", "id": id}, method, params), nulls)
+        return _dump_bytes(_strict_call({"jsonrpc": "2.0", "id": id}, method, params), nulls)
     raise LocalProtocolError(f"unknown RPC dialect {dialect!r}: choose one of {', '.join(DIALECTS)}")
 
 
@@ -147,8 +152,12 @@ def _strict_call(head: dict[str, object], method: str, params: object) -> dict[s
 
 
 def _dump(value: dict[str, object], nulls: int) -> str:
+    return _dump_bytes(value, nulls).decode()
+
+
+def _dump_bytes(value: dict[str, object], nulls: int) -> bytes:
     try:
-        return dump_json(value, nulls).decode()
+        return dump_json(value, nulls)
     except BadJson as error:
         raise LocalProtocolError(f"JSON cannot carry this: {error}") from None
 

@@ -27,7 +27,17 @@ from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
 from protocols.errors import LocalProtocolError
-from protocols.websocket_connection import LOGGER, MASKED, Connection, apply_mask, plain_headers
+from protocols.websocket_connection import (
+    FIN_BINARY,
+    FIN_TEXT,
+    LOGGER,
+    MASKED,
+    Connection,
+    apply_mask,
+    plain_headers,
+    plain_messages,
+    unmasked_frame,
+)
 from protocols.websocket_events import (
     ABNORMAL_CLOSURE,
     MAX_MESSAGE_BYTES,
@@ -43,6 +53,8 @@ from protocols.websocket_events import (
 )
 
 __all__ = [
+    "FIN_BINARY",
+    "FIN_TEXT",
     "MAX_MESSAGE_BYTES",
     "Binary",
     "Closed",
@@ -55,6 +67,8 @@ __all__ = [
     "Text",
     "WebSocketClient",
     "WebSocketServer",
+    "plain_messages",
+    "unmasked_frame",
 ]
 
 # Masks are drawn from the operating system's generator (section 5.3 asks for strong entropy), many at a time:
@@ -63,7 +77,6 @@ MASK_POOL_BYTES = 1024
 
 # RFC 9110, section 5.6.2: a token.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# RFC 6455, section 5.2: the three sizes of a frame's head, before the mask.
 _pack_head = struct.Struct(">BB").pack
 _pack_head_16 = struct.Struct(">BBH").pack
 _pack_head_64 = struct.Struct(">BBQ").pack
@@ -117,7 +130,8 @@ class WebSocketClient(Connection):
         if self._protocol.handshake_exc is None:
             self._on_open(self._path, message.headers)
 
-    def _frame(self, first: int, data: bytes) -> bytes:
+    def frame(self, first: int, data: bytes) -> bytes:
+        """The bytes of one uncompressed message, as `send_text` (FIN_TEXT) and `send_binary` (FIN_BINARY) queue it."""
         start = self._next_mask
         if start == len(self._masks):
             self._masks = self._random_bytes(MASK_POOL_BYTES)
@@ -132,6 +146,8 @@ class WebSocketClient(Connection):
         else:
             head = _pack_head_64(first, MASKED | 127, length)
         return head + mask + apply_mask(data, mask)
+
+    _frame = frame
 
 
 class WebSocketServer(Connection):
@@ -179,9 +195,4 @@ class WebSocketServer(Connection):
             self._on_open(message.path, message.headers)
 
     def _frame(self, first: int, data: bytes) -> bytes:
-        length = len(data)
-        if length < 126:
-            return _pack_head(first, length) + data
-        if length < 65_536:
-            return _pack_head_16(first, 126, length) + data
-        return _pack_head_64(first, 127, length) + data
+        return unmasked_frame(first, data)

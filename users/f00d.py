@@ -21,6 +21,8 @@ from records.violations import ACK
 from users import options
 from users.client import Client
 from users.connection import Connection
+from users.engine.exchange import Exchange
+from users.engine.f00d import F00DExchange
 from users.f00d_metrics import CONNECTION_FAILED, TIMEOUT, DeviceMetrics
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
 from users.protocol_user import ProtocolUser
@@ -36,7 +38,7 @@ RETRY_JITTER_S: Final = 0.1
 _NS_PER_S: Final = 1e9
 MSG_ID_CHARS: Final = 16
 
-options.offer("depth", "ack", "f00d_connections", "attempts")
+options.offer("depth", "ack", "f00d_connections", "attempts", "engine")
 
 
 class RawAck(NamedTuple):
@@ -98,14 +100,18 @@ class F00DClient(Client):
     """`toggle`: one command, acknowledged, in as many attempts as it takes and is allowed."""
 
     request_type = "f00d"
+    connect_timeout_s = CONNECT_TIMEOUT_S
+    retry_delay_s = RETRY_DELAY_S
+    retry_jitter_s = RETRY_JITTER_S
     fixed_timeout_s = IO_TIMEOUT_S
 
     def __init__(self, user: Any, endpoint: Endpoint) -> None:
         parsed = user.environment.parsed_options
         self._framed = options.value(parsed, "ack") == "framed"
         self._reuses = options.value(parsed, "f00d_connections") == "reuse"
+        self.attempts: int = options.value(parsed, "attempts")
         self._retrying = Retrying(
-            stop=stop_after_attempt(options.value(parsed, "attempts")),
+            stop=stop_after_attempt(self.attempts),
             wait=wait_exponential(multiplier=RETRY_DELAY_S) + wait_random(0, RETRY_JITTER_S),
             retry=retry_if_exception_type((ConnectFailed, ConnectionLost, ReplyTimeout)),
             before_sleep=self._before_retry,
@@ -122,6 +128,11 @@ class F00DClient(Client):
         if not self._reuses:
             lane.connection = lane._connection_to(self._endpoint)
         return lane
+
+    @property
+    def reuses_connections(self) -> bool:
+        reuses: bool = self._reuses
+        return reuses
 
     def toggle(self, state: bool) -> bool:
         """Switch the device. True when it acknowledged."""
@@ -200,6 +211,10 @@ class F00DUser(ProtocolUser):
         self.device_id = f"device-{random.getrandbits(32):08x}"
         super().__init__(environment)
         self.is_on = False
+
+    def exchange_class(self) -> type[Exchange] | None:
+        # What costs with a connection for each packet is the connection: the engine would save nothing.
+        return F00DExchange if self.client.reuses_connections else None
 
     def toggle(self) -> bool:
         """Switch the device over. True when it acknowledged."""

@@ -54,6 +54,13 @@ class DeviceMetrics:
         self.latency = packet_latency_seconds.labels(device_id)
         self._device_id = device_id
 
+    def observe_many(self, in_bucket: list[int], total_s: float) -> None:
+        """Latencies by bucket (the last: above all bounds), and their sum: as many `latency.observe`."""
+        for bucket, count in zip(self.latency._buckets, in_bucket, strict=True):
+            if count:
+                bucket.inc(count)
+        self.latency._sum.inc(total_s)
+
     def retransmit(self, reason: str) -> None:
         """Another attempt begins."""
         retransmits.labels(self._device_id, reason).inc()

@@ -28,12 +28,14 @@ from protocols.errors import RemoteProtocolError
 from records.violations import PAYLOAD
 from users import options
 from users.client import Client, first_difference
+from users.engine.exchange import Exchange
+from users.engine.framed import FramedExchange
 from users.failures import RequestFailure
 from users.protocol_user import ProtocolUser
 from users.session import CodecSession, Session
 from users.transport import Endpoint
 
-options.offer("payload_bytes", "depth", "timeout", "connect_deadline")
+options.offer("payload_bytes", "depth", "timeout", "connect_deadline", "engine")
 
 
 class Reply(NamedTuple):
@@ -119,8 +121,17 @@ class FramedUser(ProtocolUser):
 
     #: Class (or factory) of a FrameCodec; called for each connection.
     codec: ClassVar[Any]
+    #: The operation's name in engine mode.
+    request_name: ClassVar[str] = "request"
     #: Locust's "type" column and the first word of the operations' names.
     protocol_name: ClassVar[str] = "framed"
+
+    def next_payload(self) -> Any:
+        """What to send next in engine mode (`--engine`), where tasks are not run. Without one, tasks are."""
+        raise NotImplementedError
+
+    def exchange_class(self) -> type[Exchange] | None:
+        return None if type(self).next_payload is FramedUser.next_payload else FramedExchange
 
     def check(self, sent: Any, received: Any) -> str:
         """What is wrong with a reply, in a few words for the record, or "". Must not raise."""

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Final, NamedTuple
 from records.violations import PAYLOAD, TYPE
 from users import options
 from users.client import Client, first_difference
+from users.engine.exchange import Exchange
+from users.engine.websocket_echo import WebSocketEchoExchange
 from users.failures import RequestFailure
 from users.protocol_user import ProtocolUser
 from users.session import Session
@@ -23,7 +25,7 @@ BINARY_ID_BYTES: Final = 8
 _FILLER: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _FILLER_POOL_CHARS: Final = 65_536
 
-options.offer("payload_bytes", "depth", "message", "timeout", "connect_deadline")
+options.offer("payload_bytes", "depth", "message", "timeout", "connect_deadline", "engine")
 
 
 class EchoReply(NamedTuple):
@@ -121,6 +123,9 @@ class WebSocketEchoUser(ProtocolUser):
 
     def configure(self, parsed_options: Any) -> None:
         self._message: str = options.value(parsed_options, "message")
+
+    def exchange_class(self) -> type[Exchange]:
+        return WebSocketEchoExchange
 
     def echo(self) -> None:
         """Echo one message of the kind that `--message` asks for."""

@@ -16,6 +16,8 @@ from protocols.rpc import INTERNAL_ERROR, Dialect, RpcReply, decode_reply, encod
 from records.violations import PAYLOAD, SHAPE
 from users import options
 from users.client import Client
+from users.engine.exchange import Exchange
+from users.engine.websocket_rpc import WebSocketRpcExchange
 from users.failures import RequestFailure, ServerRefused
 from users.protocol_user import ProtocolUser
 from users.session import Session
@@ -31,7 +33,7 @@ _MAX_SUMMAND: Final = 1_000_000_000
 # Codes that may stand in the failure table; a server could invent any number.
 _KNOWN_CODES: Final = frozenset({-32700, -32600, -32601, -32602, -32603})
 
-options.offer("payload_bytes", "depth", "dialect", "timeout", "connect_deadline")
+options.offer("payload_bytes", "depth", "dialect", "timeout", "connect_deadline", "engine")
 
 
 class RpcAnswer(NamedTuple):
@@ -152,9 +154,14 @@ class WebSocketRpcUser(ProtocolUser):
     schemes = ("ws", "wss")
     host = "ws://127.0.0.1:8082"
     client: WebSocketRpcClient
+    #: Calls in engine mode, with their weights; the tasks are not run then.
+    engine_mix: ClassVar[dict[str, int]] = {"echo": 10, "add": 10, "get_time": 2, "error_test": 1}
 
     def configure(self, parsed_options: Any) -> None:
         self._payload_bytes: int = options.value(parsed_options, "payload_bytes")
+
+    def exchange_class(self) -> type[Exchange]:
+        return WebSocketRpcExchange
 
     def random_params(self) -> dict[str, Any]:
         """Params with a random text of `--payload-bytes` and a number."""

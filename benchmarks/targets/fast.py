@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 
 import orjson
@@ -56,8 +57,8 @@ def f00d(peer: Peer, data: bytes) -> bytes:
     data = peer.rest + data
     cut = data.rfind(b"}") + 1  # packets are flat objects: they end at a brace
     peer.rest = data[cut:]
-    head = b"\xf0\x0d\x01\0\0\0\x2a"
-    return b"".join([b'%b{"opcode":"ack","msg_id":"%b"}' % (head, msg_id) for msg_id in _MSG_ID.findall(data[:cut])])
+    head = b'\xf0\x0d\x01\0\0\0%c{"opcode":"ack","msg_id":"' % len(b'{"opcode":"ack","msg_id":"0123456789abcdef"}')
+    return b"".join([head + msg_id + b'"}' for msg_id in _MSG_ID.findall(data[:cut])])
 
 
 def _shake_hands(peer: Peer, data: bytes) -> bytes:
@@ -135,7 +136,7 @@ def websocket_rpc(peer: Peer, data: bytes) -> bytes:
         if method == "add":
             result = {"result": params["a"] + params["b"]}
         elif method == "get_time":
-            result = {"timestamp": 1_800_000_000}
+            result = {"timestamp": time.time()}
         elif method == "error_test":
             result, error = None, {"code": -32603, "message": "Test error"}
         answers.append(_frame(0x81, orjson.dumps({"id": request["id"], "result": result, "error": error})))

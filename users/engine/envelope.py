@@ -10,14 +10,10 @@ from typing import Any, Final
 
 from protocols.envelope import EchoWriter, EnvelopeCodec
 from users.engine.exchange import Request
+from users.engine.payloads import POOL_BYTES, STRIDE, random_pool
 from users.engine.stream import StreamExchange
 
 NAME: Final = "echo"
-
-# Payloads are slices of this many random bytes, each a little further on: their content does not matter to a
-# server, only that two in a row differ, and ids already make every message unlike all others.
-POOL_BYTES: Final = 1 << 20
-_STRIDE: Final = 61
 
 
 class EnvelopeExchange(StreamExchange):
@@ -44,7 +40,7 @@ class EnvelopeExchange(StreamExchange):
         timestamp_ms = time.time_ns() // 1_000_000
         if count == 1:
             request_id = self._id = (self._id + self._id_step) & self._id_mask
-            self._place = (place + _STRIDE) % POOL_BYTES
+            self._place = (place + STRIDE) % POOL_BYTES
             out = self._echoes.encode(request_id, timestamp_ms, pool[place : place + size])
             return out, out, None
         ids, payloads = [], []
@@ -53,7 +49,7 @@ class EnvelopeExchange(StreamExchange):
             request_id = (request_id + step) & mask
             ids.append(request_id)
             payloads.append(pool[place : place + size])
-            place = (place + _STRIDE) % POOL_BYTES
+            place = (place + STRIDE) % POOL_BYTES
         self._id, self._place = request_id, place
         out = self._echoes.encode_many(ids, timestamp_ms, payloads)
         return out, out, None
@@ -74,16 +70,5 @@ class EnvelopeExchange(StreamExchange):
 
     def next_request(self, intended_ns: int) -> Request:
         place = self._place
-        self._place = (place + _STRIDE) % POOL_BYTES
+        self._place = (place + STRIDE) % POOL_BYTES
         return Request(NAME, (0, self._pool[place : place + self._size_bytes]), self._size_bytes, intended_ns)
-
-
-_pools: dict[int, bytes] = {}
-
-
-def random_pool(size_bytes: int) -> bytes:
-    """Random bytes to cut payloads of `size_bytes` from, starting anywhere below POOL_BYTES."""
-    if size_bytes not in _pools:
-        _pools.clear()  # one size at a time is what there is
-        _pools[size_bytes] = random.randbytes(POOL_BYTES + size_bytes)
-    return _pools[size_bytes]

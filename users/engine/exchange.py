@@ -41,7 +41,18 @@ _NS_PER_S: Final = 1_000_000_000
 class Request:
     """One request under way or to be tried again. `call_ns`: this attempt; `first_call_ns`: the first one."""
 
-    __slots__ = ("call_ns", "expected", "first_call_ns", "intended_ns", "length", "name", "request_id", "tries", "what")
+    __slots__ = (
+        "call_ns",
+        "expected",
+        "first_call_ns",
+        "foretold",
+        "intended_ns",
+        "length",
+        "name",
+        "request_id",
+        "tries",
+        "what",
+    )
 
     def __init__(self, name: str, what: Any, length: int, intended_ns: int) -> None:
         self.name = name
@@ -50,6 +61,7 @@ class Request:
         self.intended_ns = intended_ns
         self.request_id: Any = None
         self.expected: Any = None
+        self.foretold: Any = None  # see users.engine.websocket_rpc
         self.call_ns = self.first_call_ns = 0
         self.tries = 0
 

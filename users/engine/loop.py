@@ -166,8 +166,7 @@ class Engine:
                 # A defect of ours or of a listener: told, and the other connections go on.
                 get_hub().print_exception(self, *sys.exc_info())
             spent_ns = monotonic_ns() - started_ns
-            if spent_ns > self.longest_turn_ns:
-                self.longest_turn_ns = spent_ns
+            self.longest_turn_ns = max(self.longest_turn_ns, spent_ns)
             if self._readiness is not None:
                 self._is_waiting = True
                 self._hub_switch()

@@ -1,0 +1,27 @@
+"""Random payloads, cut from a pool.
+
+Their content does not matter to a server, only that two in a row differ; ids make every message unlike all others.
+So a megabyte is drawn once, and each payload starts a little further on in it.
+"""
+
+import random
+from functools import lru_cache
+from typing import Final
+
+POOL_BYTES: Final = 1 << 20
+#: From one payload's start to the next one's: odd, so that it takes a million payloads to come round.
+STRIDE: Final = 61
+
+_TO_TEXT: Final = bytes(b"abcdefghijklmnopqrstuvwxyz012345"[byte % 32] for byte in range(256))
+
+
+@lru_cache(maxsize=4)  # one or two sizes are in use; a mixed scenario has a few
+def random_pool(size_bytes: int) -> bytes:
+    """Random bytes to cut payloads of `size_bytes` from, starting anywhere below POOL_BYTES."""
+    return random.randbytes(POOL_BYTES + size_bytes)
+
+
+@lru_cache(maxsize=4)
+def text_pool(size_bytes: int) -> bytes:
+    """The same as ASCII letters and digits: as many bytes as characters."""
+    return random_pool(size_bytes).translate(_TO_TEXT)
