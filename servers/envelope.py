@@ -54,6 +54,7 @@ from servers.arguments import (
     server_parser,
     size_bytes,
 )
+from servers.bugs.planting import add_bug_option, planted
 from servers.connection import OPEN, RECEIVED, RECEIVED_VIEW, Connection, ConnectionGroup, Limits
 from servers.log_lines import log
 from servers.metrics import ConnectionCollector, CounterSource, metrics_door
@@ -90,6 +91,8 @@ class EnvelopeServer:
         self.error_messages = 0
         self.errors: Counter[str] = Counter()  # ERROR replies by text
         kind = EnvelopeConnection if not self.service_s else SlowEnvelopeConnection
+        if arguments.bug is not None:
+            kind = _connection_with(arguments.bug)
         self.group = ConnectionGroup(
             Limits(arguments.max_clients, arguments.idle_timeout, arguments.write_timeout, arguments.max_held_bytes),
             connect=partial(kind, self),
@@ -287,6 +290,12 @@ class SlowEnvelopeConnection(EnvelopeConnection):
             self._release(timer)
 
 
+def _connection_with(bug: str) -> type[EnvelopeConnection]:
+    from servers.bugs.envelope import BUGS
+
+    return planted(bug, BUGS, "envelope")
+
+
 def error_reply(request_id: int, text: bytes, codec: Codec) -> bytes:
     """A framed ERROR with that text."""
     return encode_frame(encode_envelope(Envelope(VERSION, _ERROR, request_id, 0, text), codec))
@@ -328,6 +337,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--workers", type=count, default=1, metavar="N", help="processes that share the port (limits apply to each)"
     )
     add_metrics_port(parser)
+    add_bug_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.workers > MAX_WORKERS:
         parser.error(f"argument --workers: at most {MAX_WORKERS}")

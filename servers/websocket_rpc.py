@@ -10,8 +10,9 @@ import time
 
 from protocols.rpc import Dispatcher, InvalidParams, RpcMethodError
 from protocols.websocket import Binary, Text
+from servers.bugs.planting import add_bug_option, planted
 from servers.serving import run
-from servers.websocket_serving import Refusal, serve_websocket, websocket_parser
+from servers.websocket_serving import Refusal, WebSocketConnection, serve_websocket, websocket_parser
 
 DEFAULT_PORT = 8082  # seed 001
 UNSUPPORTED_DATA = 1003  # RFC 6455, 7.4.1: "an endpoint that understands only text data"
@@ -53,6 +54,8 @@ def main() -> int:
         "The WebSocket RPC server: echo, add, get_time and error_test, as JSON-RPC 2.0 or with method_type.",
         DEFAULT_PORT,
     )
+    add_bug_option(parser)
+    arguments = parser.parse_args()
     handle = methods().handle
 
     def answer(message: Text | Binary) -> str | Refusal | None:
@@ -60,7 +63,14 @@ def main() -> int:
             return Refusal(UNSUPPORTED_DATA, "RPC is text only")
         return handle(message.data)
 
-    return serve_websocket("websocket_rpc", parser.parse_args(), answer)
+    connection_class = None if arguments.bug is None else _connection_with(arguments.bug)
+    return serve_websocket("websocket_rpc", arguments, answer, connection_class)
+
+
+def _connection_with(bug: str) -> type[WebSocketConnection]:
+    from servers.bugs.websocket_rpc import BUGS
+
+    return planted(bug, BUGS, "websocket_rpc")
 
 
 if __name__ == "__main__":

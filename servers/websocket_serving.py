@@ -91,7 +91,13 @@ Answer = Callable[[Text | Binary], Reply]
 class WebSocketService:
     """What the connections of one server share: options, answer function, counters."""
 
-    def __init__(self, name: str, arguments: argparse.Namespace, answer: Answer) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: argparse.Namespace,
+        answer: Answer,
+        connection_class: "type[WebSocketConnection] | None" = None,
+    ) -> None:
         self.name = name
         self.answer = answer
         self.messages = 0
@@ -112,7 +118,7 @@ class WebSocketService:
         shortest_s = min(self.handshake_timeout_s, self.ping_interval_s, self.ping_timeout_s)
         self.group = ConnectionGroup(
             Limits(arguments.max_clients, shortest_s, arguments.write_timeout),
-            connect=partial(WebSocketConnection, self),
+            connect=partial(connection_class or WebSocketConnection, self),
             refusal=REFUSED_AT_CAPACITY,
             refuse_requests=True,
         )
@@ -316,12 +322,17 @@ def websocket_parser(name: str, summary: str, default_port: int) -> argparse.Arg
     return parser
 
 
-def serve_websocket(name: str, arguments: argparse.Namespace, answer: Answer) -> int:
+def serve_websocket(
+    name: str,
+    arguments: argparse.Namespace,
+    answer: Answer,
+    connection_class: type[WebSocketConnection] | None = None,
+) -> int:
     """Serve until SIGTERM; returns the exit code. Raises CannotServe."""
     log.set_level(arguments.log_level)
 
     def serve(sock: socket.socket, announce: Callable[[str], None] | None = None, worker: int = 0) -> int:
-        service = WebSocketService(name, arguments, answer)
+        service = WebSocketService(name, arguments, answer, connection_class)
         group = service.group
         if arguments.metrics_port is not None:
             registry = CollectorRegistry()

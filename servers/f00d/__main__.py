@@ -12,9 +12,10 @@ from servers.arguments import (
     port_number,
     server_parser,
 )
+from servers.bugs.planting import add_bug_option, planted
 from servers.connection import Limits
 from servers.f00d.admin import admin_door
-from servers.f00d.device import MAX_KEPT_PACKETS, Device
+from servers.f00d.device import MAX_KEPT_PACKETS, Device, DeviceConnection
 from servers.f00d.device_metrics import MAX_DEVICES, DeviceMetrics
 from servers.f00d.script import DEFAULT_DELAY_S, BadScript, Mode, Script, parse_script
 from servers.log_lines import log
@@ -82,6 +83,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="HTTP on 127.0.0.1: GET /packets, GET and POST /mode, GET /counts (0 picks a port; default: off)",
     )
     add_metrics_port(parser)
+    add_bug_option(parser)
     return parser.parse_args(argv)
 
 
@@ -105,6 +107,7 @@ def main() -> int:
         delay_s=arguments.delay_ms / 1000,
         keep_packets=arguments.keep_packets,
         metrics=DeviceMetrics(arguments.max_devices),
+        connection_class=None if arguments.bug is None else _connection_with(arguments.bug),
     )
     acceptor = device.listen(arguments.host, arguments.port)
     if arguments.admin_port is not None:
@@ -117,6 +120,12 @@ def main() -> int:
     code = serve_until_stopped("f00d", [acceptor], drain=device.group.drain)
     device.group.abort_all()
     return code
+
+
+def _connection_with(bug: str) -> type[DeviceConnection]:
+    from servers.bugs.f00d import BUGS
+
+    return planted(bug, BUGS, "f00d")
 
 
 if __name__ == "__main__":

@@ -48,8 +48,10 @@ class Device:
         delay_s: float = DEFAULT_DELAY_S,
         keep_packets: int = MAX_KEPT_PACKETS,
         metrics: DeviceMetrics | None = None,
+        connection_class: "type[DeviceConnection] | None" = None,
     ) -> None:
         self.metrics = metrics if metrics is not None else DeviceMetrics()
+        self._connection_class = connection_class or DeviceConnection
         self.framed_ack = framed_ack
         self.delay_s = delay_s
         self.script = script
@@ -88,7 +90,7 @@ class Device:
             log.debug("disconnected", peer=address_text(address))
             self.take_step()
             return
-        DeviceConnection(self, group, sock, address)
+        self._connection_class(self, group, sock, address)
 
     def _enter_step(self) -> None:
         """Listen or not, as the step at hand wants it."""

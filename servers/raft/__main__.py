@@ -45,7 +45,7 @@ def serve(arguments: Arguments, directory: Path) -> int:
         metrics_door(arguments.host, arguments.metrics_port, metrics.registry)
 
     def connect_client(group: ConnectionGroup, sock: socket.socket, address: Any) -> ClientConnection:
-        return ClientConnection(group, sock, address, node)
+        return node.client_class(group, sock, address, node)
 
     clients = ConnectionGroup(
         Limits(arguments.max_clients, arguments.idle_timeout_s, arguments.write_timeout_s),
@@ -83,6 +83,7 @@ def serve(arguments: Arguments, directory: Path) -> int:
 
 def open_node(arguments: Arguments, directory: Path, client_socket: socket.socket, metrics: NodeMetrics) -> RaftNode:
     """The node as its disk remembers it. Raises CannotServe in words for whatever is wrong with the directory."""
+    node_class = RaftNode if arguments.bug is None else _node_with(arguments.bug)
     if not arguments.fsync:
         log.warning("no_fsync", consequence="acknowledged writes are lost when the machine stops")
     try:
@@ -120,9 +121,16 @@ def open_node(arguments: Arguments, directory: Path, client_socket: socket.socke
         request_timeout_s=arguments.request_timeout_s,
     )
     try:
-        return RaftNode(options, config, opened, observe_sync_s=metrics.observe_sync_s)
+        return node_class(options, config, opened, observe_sync_s=metrics.observe_sync_s)
     except (SnapshotUnreadable, InvariantBroken) as error:
         raise CannotServe(f"the data directory {directory} cannot be used: {error}") from error
+
+
+def _node_with(bug: str) -> type[RaftNode]:
+    from servers.bugs.planting import planted
+    from servers.bugs.raft import BUGS
+
+    return planted(bug, BUGS, "raft")
 
 
 if __name__ == "__main__":

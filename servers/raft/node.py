@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn
 
 import gevent
 
@@ -93,6 +93,11 @@ class _Read(NamedTuple):
 class RaftNode:
     """The shell around one Core. `links` are added before `start`."""
 
+    #: What it is made of; another class in one of these places makes another node (servers/bugs).
+    core_class: ClassVar[type[Core]] = Core
+    machine_class: ClassVar[type[KvStateMachine]] = KvStateMachine
+    client_class: ClassVar[type[ClientConnection]] = ClientConnection
+
     def __init__(
         self,
         options: NodeOptions,
@@ -105,7 +110,7 @@ class RaftNode:
         """`opened` is what DurableLog.open returned. Raises SnapshotUnreadable, InvariantBroken."""
         durable, hard_state, snapshot, entries = opened
         self.options = options
-        self.machine = KvStateMachine()
+        self.machine = self.machine_class()
         self.links: dict[int, PeerLink] = {}
         self.elections_begun = 0
         self.leader_changes = 0
@@ -119,7 +124,7 @@ class RaftNode:
         if snapshot is not None:
             self.machine.restore(snapshot.data)
             self._snapshot_index = snapshot.index
-        self.core = Core(
+        self.core = self.core_class(
             config,
             hard_state,
             self._snapshot_index,

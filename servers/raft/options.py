@@ -14,6 +14,7 @@ from servers.arguments import (
     seconds,
     server_parser,
 )
+from servers.bugs.planting import add_bug_option
 from servers.serving import CannotServe
 
 DEFAULT_PORT = 9001  # shared/wire-formats: client ports 9001, 9002, 9003 ...
@@ -59,6 +60,7 @@ class Arguments:
     write_timeout_s: float
     request_timeout_s: float
     log_level: str
+    bug: str | None = None  # servers/bugs
 
     @property
     def tick_s(self) -> float:
@@ -111,6 +113,7 @@ def parse_arguments(argv: list[str] | None) -> Arguments:
         write_timeout_s=parsed.write_timeout,
         request_timeout_s=parsed.request_timeout,
         log_level=parsed.log_level,
+        bug=parsed.bug,
     )
 
 
@@ -174,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         "--write-timeout", type=seconds, default=5.0, metavar="S", help="close a client that takes no reply"
     )
     add_metrics_port(parser)
+    add_bug_option(parser)
     return parser
 
 

@@ -1,0 +1,1 @@
+"""Bugs on purpose, one class each, put into a reference server to see whether the judge notices."""
