@@ -54,7 +54,7 @@ class EnvelopeExchange(StreamExchange):
         out = self._echoes.encode_many(ids, timestamp_ms, payloads)
         return out, out, None
 
-    def add_up(self, notes: Any, start: int, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
+    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
         self._count_intended(intended_ns)
         self._count_call(call_ns)
         self._count_returned(return_ns)

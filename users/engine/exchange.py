@@ -41,29 +41,19 @@ _NS_PER_S: Final = 1_000_000_000
 class Request:
     """One request under way or to be tried again. `call_ns`: this attempt; `first_call_ns`: the first one."""
 
-    __slots__ = (
-        "call_ns",
-        "expected",
-        "first_call_ns",
-        "foretold",
-        "intended_ns",
-        "length",
-        "name",
-        "request_id",
-        "tries",
-        "what",
-    )
+    # Defaults of the class: most requests never set these, and setting ten attributes costs as much as sending.
+    request_id: Any = None
+    expected: Any = None
+    foretold: Any = None  # see users.engine.websocket_rpc
+    call_ns = 0
+    first_call_ns = 0
+    tries = 0
 
     def __init__(self, name: str, what: Any, length: int, intended_ns: int) -> None:
         self.name = name
         self.what = what
         self.length = length
         self.intended_ns = intended_ns
-        self.request_id: Any = None
-        self.expected: Any = None
-        self.foretold: Any = None  # see users.engine.websocket_rpc
-        self.call_ns = self.first_call_ns = 0
-        self.tries = 0
 
 
 #: A place that may send: when its request was meant to go, and the request if it is another attempt.

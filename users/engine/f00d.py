@@ -59,13 +59,11 @@ class F00DExchange(StreamExchange):
             digits_of.append(digits)
             packets.append(write(digits, state))
         self._id, self._is_on = request_id, state
-        if self._framed:
-            due = ACK_HEAD + (ACK_TAIL + ACK_HEAD).join(digits_of) + ACK_TAIL
-        else:
-            due = RAW_ACK * count
+        between = ACK_TAIL + ACK_HEAD
+        due = ACK_HEAD + between.join(digits_of) + ACK_TAIL if self._framed else RAW_ACK * count
         return b"".join(packets), due, notes
 
-    def add_up(self, notes: Any, start: int, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
+    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
         self._count_intended(intended_ns)
         self._count_call(call_ns)
         self._count_returned(return_ns)

@@ -8,7 +8,8 @@ record, next requests) and one send. No greenlet switch, watcher or timer is pai
 
 It never works longer than TURN_NS before the hub has its turn: heartbeats, the web UI and stops wait that long at
 most. At full throttle (closed load without think time) the next reply is never far: there a turn waits a moment for
-it in the epoll itself, and spares the way through the hub for each handful of replies. Timeouts are found by a sweep over all connections several times a second, delays kept in one heap.
+it in the epoll itself, and spares the way through the hub for each handful of replies. Timeouts are found by a sweep
+over all connections several times a second, delays kept in one heap.
 """
 
 import heapq

@@ -92,9 +92,9 @@ def feed(entries: Any, intended_ns: Ints, return_ns: Ints, counts: Ints, length:
     seconds = _weigh((return_ns / _NS_PER_S + (time.time() - monotonic_ns() / _NS_PER_S)).astype(np.int64), counts)
     last_s = time.time()
     for entry in entries:
-        if entry.use_response_times_cache and entry.last_request_timestamp:
-            if int(last_s) > int(entry.last_request_timestamp):
-                entry._cache_response_times(int(last_s) - 1)
+        before_s = entry.last_request_timestamp
+        if entry.use_response_times_cache and before_s and int(last_s) > int(before_s):
+            entry._cache_response_times(int(last_s) - 1)
         entry.num_requests += total
         entry.total_response_time += total_ms
         entry.min_response_time = (
@@ -121,7 +121,7 @@ def _bucket(response_ms: Any) -> Any:
     """Locust's rounding (`bucket_response_time`), for all at once; one that was put in its place is asked for each."""
     if locust_stats.bucket_response_time is not _LOCUSTS_OWN:
         return np.array([locust_stats.bucket_response_time(one) for one in response_ms.tolist()], dtype=np.int64)
-    # Its steps: 1 below 100 ms, 10 below a second, 100 below ten, 1000 above; halves to the even one, as round() has it.
+    # Steps of 1 below 100 ms, 10 below a second, 100 below ten, 1000 above; halves to the even one, as round().
     step = np.select([response_ms < 100, response_ms < 1_000, response_ms < 10_000], [1.0, 10.0, 100.0], 1_000.0)
     return (np.rint(response_ms / step) * step).astype(np.int64)
 

@@ -49,8 +49,8 @@ class StreamExchange(Exchange):
         """The requests of one batch, with request_id, what and expected set as `_issue` would."""
         raise NotImplementedError
 
-    def add_up(self, notes: Any, start: int, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
-        """Record that `count` requests of a batch, from number `start` on, were answered as they should be."""
+    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
+        """Record that `count` requests with these notes were answered as they should be."""
         raise NotImplementedError
 
     def _reset(self) -> None:
@@ -75,7 +75,7 @@ class StreamExchange(Exchange):
             return_ns = monotonic_ns()
             places = self._places
             call_ns = self._call_ns
-            self.add_up(self._notes, 0, places, self._intended_ns, call_ns, return_ns)
+            self.add_up(self._notes, places, self._intended_ns, call_ns, return_ns)
             self._answered_call_ns = call_ns
             out, self._due, self._notes = self.make(places)
             self._intended_ns = return_ns
@@ -115,7 +115,8 @@ class StreamExchange(Exchange):
         whole = self._places if self._matched == len(self._due) else self._matched // self.unit_bytes
         places = whole - self._answered
         if places:
-            self.add_up(self._notes, self._answered, places, self._intended_ns, self._call_ns, now_ns)
+            notes = self._notes[self._answered : whole] if self._notes else None
+            self.add_up(notes, places, self._intended_ns, self._call_ns, now_ns)
             self._answered_call_ns = self._call_ns
             self._answered = whole
         if whole == self._places:

@@ -67,8 +67,8 @@ class WebSocketEchoExchange(StreamExchange):
             return [bits >> place & 1 for place in range(count)]
         return [int(self._kinds == "binary")] * count
 
-    def add_up(self, notes: Any, start: int, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
-        binary = sum(notes[start : start + count])
+    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
+        binary = sum(notes)
         if binary:
             self._adds[1](intended_ns, call_ns, return_ns, binary)
         if count > binary:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from protocols.rpc import encode_request_bytes
+from protocols.rpc import RequestWriter
 from protocols.websocket import FIN_TEXT, plain_messages, unmasked_frame
 from users.engine.exchange import Exchange, Request
 from users.engine.payloads import POOL_BYTES, STRIDE, text_pool
@@ -34,10 +34,10 @@ class WebSocketRpcExchange(Exchange):
         drawn = [*mix, *random.choices(list(mix), list(mix.values()), k=_DRAWN_CALLS)]
         random.shuffle(drawn)
         self._methods = cycle(drawn)
-        self._dialect = self.client.dialect
+        self._writers = {method: RequestWriter(method, self.client.dialect).encode for method in mix}
         # The member beside `id` and `result` in a good reply, and its value.
-        self._mark = "error" if self._dialect == "call" else "jsonrpc"
-        self._mark_value = None if self._dialect == "call" else "2.0"
+        self._mark = "error" if self.client.dialect == "call" else "jsonrpc"
+        self._mark_value = None if self.client.dialect == "call" else "2.0"
         self._text_bytes: int = self.client.user._payload_bytes
         self._pool = text_pool(self._text_bytes)
         self._place = random.randrange(POOL_BYTES)
@@ -74,7 +74,8 @@ class WebSocketRpcExchange(Exchange):
         self._id = number = (self._id + self._id_step) & self._id_mask
         wire_id = f"{number:016x}"
         method, params = request.what
-        return wire_id, self._frame(FIN_TEXT, encode_request_bytes(wire_id, method, params, self._dialect)), params
+        text = self._writers[method](wire_id.encode(), orjson.dumps(params))
+        return wire_id, self._frame(FIN_TEXT, text), params
 
     # -- replies -------------------------------------------------------------------------------------------------
 
@@ -107,8 +108,7 @@ class WebSocketRpcExchange(Exchange):
             others.append(text)
         now_ns = monotonic_ns()
         if good:
-            for request in good:
-                self.succeeded(request, now_ns)
+            self._count(good, now_ns)
             self._answered_call_ns = good[-1].call_ns
             if self._instant:
                 self._ready += [(now_ns, None)] * len(good)
@@ -117,6 +117,19 @@ class WebSocketRpcExchange(Exchange):
         if others:
             return self._receive_others(others)
         return self._outgoing()
+
+    def _count(self, good: list[Any], return_ns: int) -> None:
+        """As `succeeded` for each; those that were sent together are counted together."""
+        first, places = good[0], 0
+        for request in good:
+            times = (request.intended_ns, request.first_call_ns, request.name)
+            if times == (first.intended_ns, first.first_call_ns, first.name):
+                places += 1
+                continue
+            if places:
+                self.tally(first.name, 0).add(first.intended_ns, first.first_call_ns, return_ns, places)
+            first, places = request, 1
+        self.tally(first.name, 0).add(first.intended_ns, first.first_call_ns, return_ns, places)
 
     def _receive_others(self, texts: list[bytes]) -> bytes:
         """Text frames that are not the plain good case, as the parser would have given them."""
