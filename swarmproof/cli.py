@@ -7,9 +7,10 @@ and begin with "Usage:". Modules are imported inside the commands: `--help` shou
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from swarmproof.ending import (
     EXIT_HARNESS,
@@ -19,6 +20,7 @@ from swarmproof.ending import (
     Terminated,
     install_signal_handlers,
 )
+from swarmproof.zoo.commands import app as zoo_app
 
 app = typer.Typer(
     name="swarmproof",
@@ -29,8 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(zoo_app)
 
 RUNS = Path("runs")
+BAD_CLIENTS = "8"  # one of each kind in protocols.hostile
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run directories are made.")]
@@ -308,7 +312,19 @@ def export(
         _say(f"{count} operations in {where}")
 
 
-@app.command(name="integration-test")
+class _BadClientsMayLackANumber(typer.core.TyperCommand):
+    """`--bad-clients` alone means one of each kind."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for place, word in enumerate(args):
+            following = args[place + 1 : place + 2]
+            if word == "--bad-clients" and not (following and following[0].isdecimal()):
+                args = [*args[: place + 1], BAD_CLIENTS, *args[place + 1 :]]
+                break
+        return super().parse_args(ctx, args)
+
+
+@app.command(name="integration-test", cls=_BadClientsMayLackANumber)
 def integration_test_command(
     *,
     port: Annotated[
@@ -318,16 +334,36 @@ def integration_test_command(
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients at the same time.")] = 20,
     frames: Annotated[int, typer.Option(min=1, max=1_000_000, help="Envelopes per client.")] = 50,
     codec: Annotated[CodecName, typer.Option(help="How envelopes are written.")] = CodecName.binary,
+    bad_clients: Annotated[
+        int,
+        typer.Option("--bad-clients", metavar="[N]", min=0, max=1000, help="Hostile clients beside them; [N] is 8."),
+    ] = 0,
+    idle_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=3600, help="With --bad-clients: the server's idle timeout in seconds (30; own server: 2)."
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds to wait for each reply.")] = 5.0,
 ) -> None:
     """Twenty good clients against any envelope server: every reply checked, PASS or FAIL per client.
 
-    Example: `swarmproof integration-test --port 9000 --clients 20 --frames 50`
+    With --bad-clients, hostile ones attack meanwhile: `good: 20/20 pass, bad: 8/8 handled, server healthy`.
+
+    Example: `swarmproof integration-test --port 9000 --clients 20 --frames 50 --bad-clients 40`
     """
     from swarmproof.acceptance.integration_test import integration_test
 
     passed = integration_test(
-        port, host=host, clients=clients, frames=frames, codec=codec.value, timeout_s=timeout, say=_say
+        port,
+        host=host,
+        clients=clients,
+        frames=frames,
+        bad_clients=bad_clients,
+        idle_timeout_s=idle_timeout,
+        codec=codec.value,
+        timeout_s=timeout,
+        say=_say,
     )
     raise typer.Exit(0 if passed else EXIT_INVALID)
 

@@ -1,0 +1,44 @@
+"""The zoo's table, for a terminal and for a document."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from swarmproof.zoo.catalogue import CATALOGUE
+from swarmproof.zoo.run import Row
+
+_COLUMNS = ("bug", "caught", "by", "twin flagged", "what the judge said")
+
+
+def listing() -> Table:
+    """Every exhibit with what is expected of it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("bug", "target", "must be", "by", "what it does"):
+        table.add_column(column, no_wrap=True)
+    for exhibit in CATALOGUE.values():
+        checks = " or ".join(exhibit.checks)
+        table.add_row(exhibit.name, exhibit.scenario.target, exhibit.verdict, checks, exhibit.title)
+    return table
+
+
+def results(rows: Sequence[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=column != _COLUMNS[-1])
+    for row in rows:
+        table.add_row(*cells(row))
+    return table
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
+    for row in rows:
+        escaped = [cell.replace("|", "\\|") for cell in cells(row)]
+        lines.append(f"| {' | '.join(escaped)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    by = ", ".join(f"{name} {count}" for name, count in sorted(row.by.items(), key=lambda item: -item[1]))
+    twins = f"{row.twins_flagged}/{row.twins}" if row.twins else "-"
+    return row.exhibit.name, f"{row.caught}/{row.runs}", by or "-", twins, row.sentence or "; ".join(row.missed)
