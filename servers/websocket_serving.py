@@ -16,9 +16,10 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from websockets.frames import Frame, Opcode
 
 from protocols.websocket import (
@@ -47,7 +48,8 @@ from servers.connection import (
 )
 from servers.log_lines import log
 from servers.metrics import ConnectionCollector, CounterSource, metrics_door
-from servers.serving import Acceptor, listen, serve_until_stopped
+from servers.serving import Acceptor, OnConnection, listen, serve_until_stopped
+from servers.tls import TlsSocket, server_context
 from servers.workers import serve_in_workers
 
 MAX_CLIENTS = 10_000  # idle connections are what WebSockets are for
@@ -89,7 +91,13 @@ Answer = Callable[[Text | Binary], Reply]
 
 
 class WebSocketService:
-    """What the connections of one server share: options, answer function, counters."""
+    """What the connections of one server share: options, answer function, counters.
+
+    A server with more to share (sessions, buckets) subclasses it, and WebSocketConnection for what belongs to one
+    client; `metrics_here` makes GET /metrics answer on the server's own port too.
+    """
+
+    metrics_here = False
 
     def __init__(
         self,
@@ -122,6 +130,9 @@ class WebSocketService:
             refusal=REFUSED_AT_CAPACITY,
             refuse_requests=True,
         )
+        self.registry = CollectorRegistry()
+        self.registry.register(ConnectionCollector(name, self.group))
+        self.registry.register(CounterSource(self.counters))
 
     def counters(self) -> dict[str, tuple[str, float]]:
         return {
@@ -133,6 +144,8 @@ class WebSocketService:
     def _respond(self, path: str, headers: Mapping[str, str]) -> HttpAnswer | None:
         if path == "/health" and "upgrade" not in headers:
             return HttpAnswer(200, "ok\n")
+        if self.metrics_here and path == "/metrics" and "upgrade" not in headers:
+            return HttpAnswer(200, generate_latest(self.registry).decode(), CONTENT_TYPE_LATEST)
         return None
 
 
@@ -201,6 +214,14 @@ class WebSocketConnection(Connection):
     def idle(self, now_s: float) -> None:
         """Pings do this work."""
 
+    # What a server with state for each client overrides.
+
+    def answer(self, message: Text | Binary) -> Reply:
+        return self.service.answer(message)
+
+    def opened(self, event: Opened) -> None:
+        """The handshake is through."""
+
     def _handle(self, events: list[Event]) -> None:
         """Answer what has arrived, with one send; then see whether that was the end."""
         service, websocket = self.service, self._websocket
@@ -211,14 +232,15 @@ class WebSocketConnection(Connection):
                 self.messages += 1
                 service.messages += 1
                 if websocket.open:
-                    self._reply(service.answer(event))
+                    self._reply(self.answer(event))
                 elif not self._closing_s:
-                    late += self._late_reply(service.answer(event))
+                    late += self._late_reply(self.answer(event))
             elif isinstance(event, Closed):
                 closed = event
             elif isinstance(event, Opened):
                 self._opened_s = time.monotonic()
                 service.opened += 1
+                self.opened(event)
         if events:
             self.last_message_s = time.monotonic()
             self._pinged_s = 0.0
@@ -318,6 +340,8 @@ def websocket_parser(name: str, summary: str, default_port: int) -> argparse.Arg
     parser.add_argument(
         "--workers", type=count, default=1, metavar="N", help="processes that share the port (limits apply to each)"
     )
+    parser.add_argument("--certificate", metavar="FILE", help="serve wss:// with this PEM certificate (chain)")
+    parser.add_argument("--key", metavar="FILE", help="its private key in PEM, when the certificate's file has none")
     add_metrics_port(parser)
     return parser
 
@@ -327,19 +351,25 @@ def serve_websocket(
     arguments: argparse.Namespace,
     answer: Answer,
     connection_class: type[WebSocketConnection] | None = None,
+    service_class: type[WebSocketService] = WebSocketService,
 ) -> int:
     """Serve until SIGTERM; returns the exit code. Raises CannotServe."""
     log.set_level(arguments.log_level)
+    context = server_context(arguments.certificate, arguments.key) if arguments.certificate else None
 
     def serve(sock: socket.socket, announce: Callable[[str], None] | None = None, worker: int = 0) -> int:
-        service = WebSocketService(name, arguments, answer, connection_class)
+        service = service_class(name, arguments, answer, connection_class)
         group = service.group
+        accept: OnConnection = group.accept
+        if context is not None:
+
+            def accept(client: Any, address: Any) -> None:
+                group.accept(cast(socket.socket, TlsSocket(client, context)), address)
+
         if arguments.metrics_port is not None:
-            registry = CollectorRegistry()
-            registry.register(ConnectionCollector(name, group))
-            registry.register(CounterSource(service.counters))
-            metrics_door(arguments.host, arguments.metrics_port and arguments.metrics_port + worker, registry, group)
-        code = serve_until_stopped(name, [Acceptor(sock, group.accept)], drain=group.drain, announce=announce)
+            port = arguments.metrics_port and arguments.metrics_port + worker
+            metrics_door(arguments.host, port, service.registry, group)
+        code = serve_until_stopped(name, [Acceptor(sock, accept)], drain=group.drain, announce=announce)
         group.abort_all()
         return code
 
