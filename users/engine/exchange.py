@@ -116,7 +116,8 @@ class Exchange(Connection):
     def begin(self) -> None:
         """All places are free, as of now."""
         now_ns = monotonic_ns()
-        self.go([(now_ns, None)] * self._depth)
+        self.wanted.set()  # connect now, also if the first request is due later
+        self.go([(intended_ns, None) for intended_ns in self._turns.first(self, self._depth, now_ns)])
 
     def connect(self) -> None:
         """Open, trying again for a while; a failure is that of every ready place. In the user's greenlet."""
@@ -145,7 +146,9 @@ class Exchange(Connection):
         self._is_stopping = True
         self._instant = False
         self.settle_down()
-        self._ready = [(intended_ns, request) for intended_ns, request in self._ready if request is not None]
+        unsent = sum(request is None for _, request in self._ready)
+        self._ready = [place for place in self._ready if place[1] is not None]
+        self._turns.stopped(self, unsent)
         self._finish_if_idle()
 
     def _finish_if_idle(self) -> None:
@@ -167,6 +170,7 @@ class Exchange(Connection):
             self.recording.cancelled(self.first_name if waiting is None else waiting.name, intended_ns)
         for _ in range(self._backing_off):
             self.recording.cancelled(self.first_name, monotonic_ns())
+        self._turns.stopped(self, 0)
         self._ready = []
         self._backing_off = 0
         self._engine.statistics.flush()

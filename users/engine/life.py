@@ -8,13 +8,13 @@ from typing import Any
 
 from users.engine.exchange import Exchange
 from users.engine.loop import engine_of_this_thread
-from users.engine.turns import closed_turns
+from users.engine.turns import turns_of
 
 
 def new_exchange(user: Any, exchange_class: type[Exchange]) -> Exchange:
     """The exchange of a user, in place of its client's connection."""
     engine = engine_of_this_thread()
-    exchange = exchange_class(engine, user.client, user.depth, closed_turns(engine, user))
+    exchange = exchange_class(engine, user.client, user.depth, turns_of(engine, user))
     user.client.connection = exchange
     return exchange
 

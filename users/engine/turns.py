@@ -4,9 +4,8 @@ A connection has as many places as `--depth` says. A place is free when its requ
 which requests may go at once (each by the time that it was meant to go) and keeps the others until their time
 comes, when it calls `exchange.go`.
 
-Closed load: a place's next request is meant to go when the last has ended and the think time is over. This is the
-one seam for open load: an `OpenTurns` with the same two members keeps the free places of all connections in a
-queue and hands them the arrivals of an absolute schedule.
+Closed load: a place's next request is meant to go when the last has ended and the think time is over. Open load:
+when the next arrival of the schedule is due (`users.open_load`), whether or not a place is free then.
 """
 
 from collections.abc import Callable
@@ -25,8 +24,14 @@ class Turns(Protocol):
     #: Every freed place may go at once, meant to go when it was freed: the exchange need not ask.
     instant: bool
 
+    def first(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
+        """As `freed`, for the places of a user that begins: nobody thinks before the first request."""
+
     def freed(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
         """`places` have become free at `now_ns`. The times at which the requests that may go now were meant to go."""
+
+    def stopped(self, exchange: "Exchange", unsent: int) -> None:
+        """The user is stopped: its places wait no longer, and `unsent` requests that might have gone did not."""
 
 
 class ClosedTurns:
@@ -36,6 +41,9 @@ class ClosedTurns:
         self.instant = instant
         self._engine = engine
         self._think_s = think_s
+
+    def first(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
+        return [now_ns] * places
 
     def freed(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
         if self.instant:
@@ -49,6 +57,9 @@ class ClosedTurns:
                 self._engine.at(now_ns + think_ns, _Later(exchange, now_ns + think_ns))
         return at_once
 
+    def stopped(self, exchange: "Exchange", unsent: int) -> None:
+        pass  # whoever still thinks is not heard any more (`Exchange.go`)
+
 
 class _Later:
     __slots__ = ("_due_ns", "_exchange")
@@ -61,10 +72,45 @@ class _Later:
         self._exchange.go([(self._due_ns, None)])
 
 
-def closed_turns(engine: "Engine", user: Any) -> ClosedTurns:
-    """What the user's `wait_time` asks for."""
-    wait_time = type(user).wait_time
-    return ClosedTurns(engine, user.wait_time, instant=_is_constant_zero(wait_time))
+class OpenTurns:
+    """Arrivals of the process's open load, to whichever place is free; to the one that waits longest if several are."""
+
+    instant = False
+
+    def __init__(self, load: Any) -> None:
+        self._load = load
+        self._waiting: dict[Exchange, set[Any]] = {}
+
+    def freed(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
+        due: list[int] = self._load.take(places)
+        waiting = self._waiting.setdefault(exchange, set())
+        for _ in range(places - len(due)):
+            self._stand_in_line(exchange, waiting)
+        return due
+
+    first = freed
+
+    def _stand_in_line(self, exchange: "Exchange", waiting: set[Any]) -> None:
+        def go(due_ns: int) -> None:
+            waiting.discard(turn)
+            exchange.go([(due_ns, None)])
+
+        turn = self._load.when_due(go)
+        waiting.add(turn)
+
+    def stopped(self, exchange: "Exchange", unsent: int) -> None:
+        for turn in self._waiting.pop(exchange, ()):
+            self._load.withdraw(turn)
+        if unsent:
+            self._load.give_back(unsent)
+
+
+def turns_of(engine: "Engine", user: Any) -> Turns:
+    """The open load of the user's run if it has one, or what its `wait_time` asks for."""
+    load = getattr(user.environment, "open_load", None)
+    if load is not None:
+        return OpenTurns(load)
+    return ClosedTurns(engine, user.wait_time, instant=_is_constant_zero(type(user).wait_time))
 
 
 def _is_constant_zero(wait_time: Any) -> bool:
