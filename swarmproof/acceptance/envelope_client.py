@@ -73,8 +73,10 @@ class EnvelopeClient:
         frames: int,
         codec: Codec = "binary",
         timeout_s: float = REPLY_TIMEOUT_S,
+        pause_s: float = 0.0,
     ) -> None:
         self.result = ClientResult(client, frames)
+        self._pause_s = pause_s  # between two frames: spreads the work over the time that something else takes
         self._address = address
         self._timeout_s = timeout_s
         self._codec = EnvelopeCodec(codec)
@@ -99,6 +101,8 @@ class EnvelopeClient:
             self._socket = connection
             missing = 0
             for frame in range(1, result.frames + 1):
+                if self._pause_s:
+                    time.sleep(self._pause_s)
                 try:
                     before = len(result.failures)
                     self._exchange(frame)
