@@ -61,13 +61,13 @@ def throughput(port: int, seconds: float) -> float:
     began = time.perf_counter()
     while (elapsed := time.perf_counter() - began) < seconds:
         for key, _ in selector.select(1.0):
-            sock, codec = key.fileobj, key.data
-            assert isinstance(sock, socket.socket)
-            replies = codec.receive_data(sock.recv(65536))
+            peer, codec = key.fileobj, key.data
+            assert isinstance(peer, socket.socket)
+            replies = codec.receive_data(peer.recv(65536))
             for reply in replies:
                 assert reply.payload == PAYLOAD
             done += len(replies)
-            sock.sendall(b"".join([codec.encode(reply.request_id + DEPTH, PAYLOAD) for reply in replies]))
+            peer.sendall(b"".join([codec.encode(reply.request_id + DEPTH, PAYLOAD) for reply in replies]))
     for key in list(selector.get_map().values()):
         key.fileobj.close()  # type: ignore[union-attr]
     return done / elapsed

@@ -96,7 +96,7 @@ TargetTable = Annotated[
 
 
 class LoadTable(_Table):
-    """The load: which scenario, how many users, how long. `rate` makes it an open load."""
+    """The load: which scenario, how many users, how long. `rate` makes it an open load, `engine` a fast one."""
 
     locustfile: str
     users: int = Field(20, ge=1)
@@ -105,7 +105,13 @@ class LoadTable(_Table):
     run_time: Duration | None = None
     workers: int = Field(0, ge=0, le=256)
     host: str | None = None
+    engine: bool = False
     options: dict[str, Option] = {}
+
+    @property
+    def locust_options(self) -> dict[str, Option]:
+        """`options`, and those that the other keys stand for."""
+        return {**self.options, **({"engine": True} if self.engine else {})}
 
 
 class FaultTable(_Table):

@@ -137,7 +137,7 @@ class _Session:
                 workers=load.workers,
                 web_port=_web_port() if request.web else None,
                 hosts=hosts_for(scenario.stem, supervisor.targets, load.host),
-                options=load.options,
+                options=load.locust_options,
             ),
             supervisor.guard,
             printer.say,

@@ -208,3 +208,12 @@ def test_a_mistake_in_an_option_names_the_option(overrides: Overrides, words: st
     with pytest.raises(PlanError) as caught:
         override(parse_plan(PLAN, "my.toml"), overrides)
     assert words in str(caught.value)
+
+
+def test_the_engine_is_one_key_of_the_load():
+    text = 'title = "t"\n[[target]]\nkind = "envelope"\n[load]\nlocustfile = "envelope"\n'
+    assert parse_plan(text, "t").load.locust_options == {}
+    assert parse_plan(text + "engine = true\noptions = { depth = 4 }\n", "t").load.locust_options == {
+        "engine": True,
+        "depth": 4,
+    }

@@ -1,0 +1,187 @@
+"""What a checked round trip costs the client, beside what it costs others.
+
+    python -m benchmarks.compare                    the table, a quarter of an hour
+    python -m benchmarks.compare --quick            fewer repetitions, a few minutes
+    python -m benchmarks.compare --only envelope    rows whose name contains this
+    python -m benchmarks.compare --scale            cost and memory at 20 ... 10,000 connections
+
+Each row is measured in a process of its own against a target of its own that does little else than answer. The
+*floor* (bare gevent sockets: no codec, no check, no record) is measured beside every row, in turn, because a shared
+machine is never the same for long: a repetition's figure is the row's CPU per round trip divided by the floor's
+next to it, and what is printed is the median of the repetitions.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any, NamedTuple
+
+# A starved machine takes long to start a Python process.
+START_WITHIN_S = 60
+RUN_WITHIN_S = 300
+
+
+class Row(NamedTuple):
+    """`bar`: the most that it may cost, as a multiple of the floor (or of `of`, another row)."""
+
+    name: str
+    client: str
+    target: str
+    checks: str
+    engine: bool = True
+    depth: int = 1
+    users: int = 20
+    bar: float | None = None
+    of: str = ""
+
+
+_ENVELOPE = "id, version, type, timestamp, payload"
+_F00D = "msg_id of the acknowledgement"
+_ECHO = "id, type, payload"
+_RPC = "id, shape, result"
+
+
+def _pair(
+    name: str, client: str, target: str, checks: str, bars: tuple[float, float], engine: bool = True
+) -> list[Row]:
+    how = "engine" if engine else "scripted"
+    return [
+        Row(f"{name} {how}, depth {depth}", client, target, checks, engine, depth, bar=bar)
+        for depth, bar in zip((1, 16), bars, strict=True)
+    ]
+
+
+ROWS = [
+    *_pair("envelope", "envelope", "echo", _ENVELOPE, (2.0, 0.75), engine=False),
+    *_pair("envelope", "envelope", "echo", _ENVELOPE, (0.8, 0.25)),
+    *_pair("F00D framed", "f00d", "f00d", _F00D, (1.0, 0.4)),
+    *_pair("F00D raw", "f00d_raw", "f00d_raw", "ACK, by order", (1.0, 0.4)),
+    *_pair("WebSocket echo", "websocket_echo", "websocket_echo", _ECHO, (0.95, 0.35)),
+    *_pair("WebSocket RPC", "websocket_rpc", "websocket_rpc", _RPC, (1.1, 0.5)),
+    Row("stock Locust, raw socket", "stock_tcp", "echo", "id, payload", engine=False),
+    Row("stock Locust, websocket-client", "stock_websocket", "websocket_echo", "payload", engine=False),
+]
+SCALE = [
+    Row(
+        f"{name} engine, {users:,} connections",
+        client,
+        target,
+        checks,
+        users=users,
+        bar={1000: 1.15, 5000: 1.6}.get(users),
+        of=f"{name} engine, 20 connections",
+    )
+    for name, client, target, checks in (
+        ("envelope", "envelope", "echo", _ENVELOPE),
+        ("F00D framed", "f00d", "f00d", _F00D),
+        ("WebSocket echo", "websocket_echo", "websocket_echo", _ECHO),
+        ("WebSocket RPC", "websocket_rpc", "websocket_rpc", _RPC),
+    )
+    for users in (20, 1_000, 5_000, *((10_000,) if client == "envelope" else ()))
+]
+
+
+@contextmanager
+def target(kind: str) -> Iterator[int]:
+    """A running target; its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.targets.fast", kind], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("listening on "):
+            raise SystemExit(f"the target {kind} did not start")
+        yield int(line.split()[-1])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run_client(arguments: list[str]) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.client", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_WITHIN_S, check=False)
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result
+
+
+def measure(row: Row, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The row and the floor beside it."""
+    with target("echo") as port:
+        floor = run_client(["floor", str(port), "--seconds", f"{seconds}"])
+    with target(row.target) as port:
+        arguments = [row.client, str(port), "--users", str(row.users), "--depth", str(row.depth)]
+        result = run_client([*arguments, "--seconds", f"{seconds}", *(["--engine"] if row.engine else [])])
+    if result["failures"]:
+        print(f"  {row.name}: {result['failures']} failures", file=sys.stderr)
+    return result, floor
+
+
+def versions() -> str:
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("locust", "gevent", "greenlet", "orjson"))
+    return (
+        f"{platform.system()} {platform.release()}, {len(models)} x {models[0] if models else platform.machine()}; "
+        f"Python {platform.python_version()}, {packages}; load average {os.getloadavg()[0]:.1f} at the start"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--repetitions", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--json", default="", help="also write the figures to this file")
+    arguments = parser.parse_args()
+    rows = [row for row in (SCALE if arguments.scale else ROWS) if arguments.only.lower() in row.name.lower()]
+    repetitions = arguments.repetitions or (3 if arguments.quick else 5)
+    seconds = arguments.seconds or (2.0 if arguments.quick else 4.0)
+    print(versions(), flush=True)
+    samples: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {row.name: [] for row in rows}
+    for number in range(repetitions):
+        for row in rows:
+            print(f"  {number + 1}/{repetitions} {row.name}", file=sys.stderr, flush=True)
+            samples[row.name].append(measure(row, seconds))
+    floors = [floor["cpu_us"] for pairs in samples.values() for _, floor in pairs]
+    print(f"floor: {statistics.median(floors):.1f} us ({min(floors):.1f} to {max(floors):.1f})\n")
+    print("| row | us each | /s | x floor | bar | worst hub lag | MiB | checks |\n|---|---|---|---|---|---|---|---|")
+    figures: dict[str, float] = {}
+    for row in rows:
+        print(_line(row, samples[row.name], figures))
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(samples, file)
+
+
+def _line(row: Row, pairs: list[tuple[dict[str, Any], dict[str, Any]]], figures: dict[str, float]) -> str:
+    ratio = statistics.median(result["cpu_us"] / floor["cpu_us"] for result, floor in pairs)
+    figures[row.name] = ratio
+    median = {key: statistics.median(result[key] for result, _ in pairs) for key in ("cpu_us", "rate", "peak_mib")}
+    lag_ms = max(result["lag_ms"] for result, _ in pairs)
+    bar = ""
+    if row.bar is not None:
+        measured = ratio / figures[row.of] if row.of in figures else ratio
+        verdict = "ok" if measured <= row.bar else "MISSED"
+        bar = f"{measured:.2f} of {row.bar} {'x its 20' if row.of else ''} {verdict}".replace("  ", " ")
+    return (
+        f"| {row.name} | {median['cpu_us']:.2f} | {median['rate']:,.0f} | {ratio:.2f} | {bar} "
+        f"| {lag_ms:.0f} ms | {median['peak_mib']:.0f} | {row.checks} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
