@@ -91,6 +91,22 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "default": 2,
         "help": "F00D attempts for each packet before it counts as failed",
     },
+    "f00d_metrics_port": {
+        "type": lambda text: text if text == "" else str(_whole(0, 65_535)(text)),
+        "default": "",  # seed 003 has 9400
+        "help": "serve the F00D users' metrics as Prometheus text on 127.0.0.1 at this port, such as 9400 (0 picks "
+        "one and logs it; worker i of a fleet adds i); without it they are not served",
+    },
+    "performance_report": {
+        "default": "",
+        "help": "print F00D's round-trip report at the end, and write it as JSON to this file, such as "
+        "test-reports/performance-report.json",
+    },
+    "patience": {
+        "type": _seconds,
+        "default": 35.0,  # the wire formats' idle timeout of 30 s, and room for a busy server
+        "help": "seconds that a server has to end the connection of a hostile client which stays silent",
+    },
     "message": {
         "choices": ["text", "binary", "both"],
         "default": "both",
