@@ -1,4 +1,8 @@
-"""The supervisor's connection to one etcd member: KvConnection on the codec of the JSON gateway."""
+"""The supervisor's connection to one etcd member: KvConnection on the codec of the JSON gateway.
+
+What a member calls its raftTerm is the term of the last entry that it applied. A new leader therefore claims its
+predecessor's term until its own first entry is through: who waits for a new leader should wait for a higher term.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
