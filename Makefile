@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint format soak clean help
+.PHONY: setup demo test zoo lint format soak clean help
 
 help:
 	@echo "make demo   run the main job: all protocols under load, the Raft leader killed twice, percentiles and a verdict"
 	@echo "make test   run the whole test suite"
+	@echo "make zoo    plant every known bug, 20 seeds each with healthy twins, and see whether the judge notices (hours; SEEDS=2 is short)"
 	@echo "make lint   ruff, mypy --strict, import arrows"
 	@echo "make soak   play SEEDS=20000 simulated Raft clusters and check every invariant after every step"
 	@echo "make setup  create .venv from requirements.lock (done by all the others when needed)"
@@ -28,6 +29,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest $(TESTS)
+
+zoo: setup
+	@$(BIN)/swarmproof zoo run --seeds $(or $(SEEDS),20)
 
 lint: setup
 	@$(BIN)/ruff check .

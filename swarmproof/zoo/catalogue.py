@@ -158,7 +158,12 @@ _EXHIBITS: Final = (
     ),
     _store("stale-follower-read", "a follower answers reads from what it has", _STEADY),
     _store("stale-leader-read", "a paused and resumed leader answers reads from what it had", _PAUSES),
-    _store("applied-twice", "a retry is applied twice when its acknowledgement was lost in a failover", _KILLS),
+    _store(
+        "applied-twice",
+        "a retry is applied twice when its acknowledgement was lost in a failover",
+        _KILLS,
+        ("duplicates",),
+    ),
     _store("swapped-replies", "two pipelined cas replies of one key with swapped ids", _PIPELINED),
     _store("other-key", "a read is answered with a value of another key", _STEADY),
     _store("split-brain", "two leaders accept a write from one version", _SHORT_PAUSES),

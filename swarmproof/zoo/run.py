@@ -15,6 +15,7 @@ from typing import Any
 
 from records.run_directory import LATEST, VERDICT_JSON
 from swarmproof.judge.verdict import EXIT_HARNESS_FAILED, INVALID, MISSED, VALID
+from swarmproof.targets.errors import TargetError
 from swarmproof.zoo.catalogue import CATALOGUE, Exhibit
 from swarmproof.zoo.scenario import Scenario
 
@@ -27,7 +28,7 @@ CAUGHT_RATIO = 0.95
 RESULTS_JSON = "zoo.json"
 
 
-class NoSuchExhibit(Exception):
+class NoSuchExhibit(TargetError):
     """A name that is not in the catalogue, in one sentence."""
 
 
