@@ -6,6 +6,7 @@ are those of the scripted client, added up between two sweeps of the engine.
 
 import random
 from bisect import bisect_left
+from time import monotonic_ns
 from typing import Any, Final
 
 from protocols.f00d import ACK_HEAD, ACK_TAIL, MSG_ID_DIGITS, RAW_ACK, TOGGLE, Packet, PacketWriter, encode_packet
@@ -17,6 +18,8 @@ from users.session import Session
 
 _BOUNDS_NS: Final = [int(bound_s * 1_000_000_000) for bound_s in LATENCY_BUCKETS_S]
 _NS_PER_S: Final = 1e9
+# Counters are read once in some seconds; handing on costs each device ten microseconds.
+METRICS_EVERY_NS: Final = 1_000_000_000
 
 
 class F00DExchange(StreamExchange):
@@ -32,6 +35,8 @@ class F00DExchange(StreamExchange):
         self._is_on = False
         self._attempts: int = self.client.attempts
         self.metrics = self.client.metrics
+        # Devices that began together must not all hand on in the same turn.
+        self._metrics_due_ns = monotonic_ns() + int(random.random() * METRICS_EVERY_NS)
         self._acknowledged = 0
         self._service_ns = 0
         self._in_bucket = [0] * (len(_BOUNDS_NS) + 1)
@@ -127,7 +132,9 @@ class F00DExchange(StreamExchange):
         self._in_bucket[bisect_left(_BOUNDS_NS, service_ns)] += count
 
     def sweep(self, now_ns: int) -> None:
-        self._hand_on_metrics()
+        if now_ns >= self._metrics_due_ns:
+            self._metrics_due_ns = now_ns + METRICS_EVERY_NS
+            self._hand_on_metrics()
         super().sweep(now_ns)
 
     def cancel_all(self) -> None:

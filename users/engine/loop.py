@@ -38,8 +38,10 @@ TURN_NS: Final = 3_000_000
 LINGER_S: Final = 0.001
 # One recv. Larger replies take several; a larger buffer would cost more to have than it saves.
 RECV_BYTES: Final = 65_536
-# How often timeouts are looked for and statistics handed on: timeouts are late by this much at most.
+# How often timeouts are looked for and statistics handed on. So many connections are looked at each time, or a
+# quarter of them if that is more: timeouts are late by 0.1 s at most, or by 0.4 s with thousands of connections.
 TICK_S: Final = 0.1
+MIN_SWEEP: Final = 500
 
 _NS_PER_S: Final = 1_000_000_000
 
@@ -63,6 +65,7 @@ class Engine:
         self._tick_ns = 0
         self._ticker: Any = None
         self._is_waiting = False
+        self._to_sweep: list[Exchange] = []
         self._greenlet: Any = None
         self.statistics = Statistics()
         self.longest_turn_ns = 0
@@ -108,6 +111,7 @@ class Engine:
         assert self._readiness is not None
         self._readiness.close()
         self._readiness = None
+        self._to_sweep = []
         self._ticker.close()
         if self._alarm is not None:
             self._alarm.close()
@@ -218,8 +222,15 @@ class Engine:
 
     def _tick(self, now_ns: int) -> None:
         self._tick_ns = now_ns + int(TICK_S * _NS_PER_S)
-        for _, _, exchange in list(self._wires.values()):
-            exchange.sweep(now_ns)
+        if not self._to_sweep:
+            self._to_sweep = [exchange for _, _, exchange in self._wires.values()]
+        # Thousands of connections are not gone through in one turn.
+        start = max(0, len(self._to_sweep) - max(MIN_SWEEP, len(self._wires) // 4))
+        batch = self._to_sweep[start:]
+        del self._to_sweep[start:]
+        for exchange in batch:
+            if exchange.is_open:
+                exchange.sweep(now_ns)
         self.statistics.flush_if_due(now_ns)
 
 
