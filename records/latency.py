@@ -9,7 +9,6 @@ or written; ``LatencyStore`` adds deltas up and answers questions. Seconds are o
 
 import csv
 import os
-import time
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,8 +19,9 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from records.clock import Reading, read_clock, shift_ns
 from records.histogram import Histogram, Ints, merge
-from records.run_directory import RunDirectory
+from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
 
 OK = 0
 FAILED = 1
@@ -94,7 +94,7 @@ class LatencyRecorder:
             for operation, seconds in self._folded.items()
         }
         self._folded = {}
-        return {"clock": [time.monotonic_ns(), time.time_ns()], "operations": operations}
+        return {"clock": read_clock(), "operations": operations}
 
     def reset(self) -> None:
         self._samples = {}
@@ -181,15 +181,20 @@ class Summary:
 class LatencyStore:
     """Histograms of a whole run, per operation and second, merged from any number of processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Reading | None = None) -> None:
+        """All seconds will be of the monotonic clock that `clock` is a reading of; by default this machine's."""
+        self._clock = clock or read_clock()
         self._seconds: dict[str, dict[int, _Second]] = defaultdict(dict)
         # The sum over all seconds, kept up to date: a live view asks for it every second.
         self._totals: dict[str, _Second] = defaultdict(_Second)
 
     @classmethod
     def load(cls, run: RunDirectory) -> "LatencyStore":
-        """Add up all processes' files of a run; a file cut off in its last record is read up to there."""
-        store = cls()
+        """Add up all processes' files of a run; a file cut off in its last record is read up to there.
+
+        The seconds are of the clock that the run itself was timed by, wherever and whenever it is read.
+        """
+        store = cls(_clock_of(run))
         for path in sorted(run.latency_dir.glob("*.msgpack")):
             for delta in read_deltas(path):
                 store.add(delta)
@@ -197,7 +202,7 @@ class LatencyStore:
 
     def add(self, delta: Delta) -> None:
         """Add a recorder's delta. Errors: ValueError when it is not one."""
-        shift_s = _clock_shift_s(delta)
+        shift_s = round(shift_ns(delta["clock"], self._clock) / _NS_PER_S)
         for operation, seconds in delta["operations"].items():
             own = self._seconds[operation]
             for second, packed in seconds.items():
@@ -322,11 +327,14 @@ def read_deltas(path: Path) -> Iterator[Delta]:
             return
 
 
-def _clock_shift_s(delta: Delta) -> int:
-    """Whole seconds to add to a delta's seconds so that they are of this machine's monotonic clock.
-
-    Zero for a process of the same machine. For another host its wall clock is the bridge.
-    """
-    monotonic_ns, wall_ns = delta["clock"]
-    own_offset_ns = time.time_ns() - time.monotonic_ns()
-    return round((int(wall_ns) - int(monotonic_ns) - own_offset_ns) / _NS_PER_S)
+def _clock_of(run: RunDirectory) -> Reading | None:
+    """The clock that the run was timed by, as it was read at its start; None when the run does not say."""
+    try:
+        facts = run.read_json(RUN_JSON)
+    except RunDirectoryError:
+        return None
+    load = facts.get("load") if isinstance(facts, dict) else None
+    clock = load.get("clock") if isinstance(load, dict) else None
+    if isinstance(clock, list) and len(clock) == 2 and all(type(part) is int for part in clock):
+        return clock
+    return None

@@ -6,18 +6,20 @@ Before ``start`` it keeps latencies and violations in memory and has no history,
 from pathlib import Path
 
 from records.latency import LatencyLog, LatencyRecorder
+from records.offered import Offered
 from records.operations import OperationLog
 from records.run_directory import RunDirectory
 from records.violations import ViolationLog
 
 
 class Recorder:
-    """``latency`` and ``violations`` always exist; ``operations`` is None until started with a directory."""
+    """All but ``operations`` always exist; that is None until started with a directory."""
 
     def __init__(self) -> None:
         self.latency = LatencyRecorder()
         self.violations = ViolationLog()
         self.operations: OperationLog | None = None
+        self.offered = Offered()
         self.run: RunDirectory | None = None
         self._latency_log: LatencyLog | None = None
 
@@ -27,6 +29,8 @@ class Recorder:
         self.run = RunDirectory(Path(directory))
         self.run.prepare()
         self.latency.reset()
+        self.offered.set(0, 0, 0)
+        self.offered.take()
         self.violations = ViolationLog(self.run.violations_dir / f"{process}.jsonl", process)
         self.operations = OperationLog(self.run.operations_dir / f"{process}.msgpack", process)
         self._latency_log = LatencyLog(self.run.latency_dir / f"{process}.msgpack", process)
