@@ -18,7 +18,7 @@ from users import options
 from users.call import Call
 from users.connection import Connection
 from users.failures import CheckFailed, ConnectFailed, RequestFailure, ServerRefused
-from users.pace import Pace
+from users.open_load import new_pace
 from users.recording import Recording
 from users.session import Session
 from users.transport import Endpoint
@@ -41,6 +41,8 @@ class Client:
 
     #: Locust's "type" column and the first word of every operation's name.
     request_type: ClassVar[str]
+    #: In open load a user connects before its first request is due, unless each request has its own connection.
+    connects_ahead: ClassVar[bool] = True
     #: Protocols whose specification sets the reply timeout do not take it from `--timeout`.
     fixed_timeout_s: ClassVar[float] = 0.0
 
@@ -49,7 +51,7 @@ class Client:
         parsed = user.environment.parsed_options
         self.timeout_s: float = self.fixed_timeout_s or options.value(parsed, "timeout")
         self.connect_deadline_s: float = options.value(parsed, "connect_deadline")
-        self.pace = Pace()
+        self.pace = new_pace(user)
         self.recording = Recording(user.environment, self.request_type, endpoint.address, user.context)
         self.connection = self._connection_to(endpoint)
         self._call = Call()
@@ -61,7 +63,7 @@ class Client:
         """A client of the same connection for another greenlet."""
         lane = copy.copy(self)
         lane.user = user
-        lane.pace = Pace()
+        lane.pace = new_pace(user)
         lane._call = Call()
         return lane
 

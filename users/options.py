@@ -11,11 +11,15 @@ from typing import Any, Final
 
 from locust import events
 
+from records.rates import Stages, parse_stages
 from users.connection import REPLY_TIMEOUT_S
 from users.opening import CONNECT_DEADLINE_S
 
 # Above this the pending map, not the wire, is what is measured; a server's own limits are far below.
 MAX_DEPTH: Final = 10_000
+
+# As long as a client would wait at the very most: beyond it an arrival tells nothing more, and the run says so.
+MAX_LATENESS_S: Final = 10.0
 
 
 class OptionMistake(Exception):
@@ -45,6 +49,20 @@ def _seconds(text: str) -> float:
     return value
 
 
+def stages_of(text: str) -> Stages:
+    """A rate as stages. Raises ArgumentTypeError with one sentence."""
+    try:
+        return parse_stages(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _rate(text: str) -> str:
+    if text.strip():
+        stages_of(text)
+    return text.strip()
+
+
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "payload_bytes": {
         "type": _whole(0, 1_048_554),
@@ -60,6 +78,27 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "action": "store_true",
         "default": False,
         "help": "drive all connections in one loop instead of running tasks: several times the throughput per core",
+    },
+    "rate": {
+        "type": _rate,
+        "default": "",
+        "help": "open load: requests a second of all users together, however slow the server is: 5000, "
+        "or '0..5000 in 30s', or '1000 for 10s then 2000'; without it users wait for each reply",
+    },
+    "arrivals": {
+        "choices": ["constant", "poisson"],
+        "default": "constant",
+        "help": "open load: arrivals evenly apart, or at random as of many independent clients",
+    },
+    "max_lateness": {
+        "type": _seconds,
+        "default": MAX_LATENESS_S,
+        "help": "open load: arrivals that no user could issue for so many seconds are dropped and counted",
+    },
+    "arrivals_seed": {
+        "type": _whole(0, 2**63 - 1),
+        "default": 0,
+        "help": "open load: seed of poisson arrivals",
     },
     "timeout": {
         "type": _seconds,

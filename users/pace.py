@@ -41,6 +41,10 @@ class Pace:
         self.ready_ns = self.resumed_ns = return_ns
         self.has_yielded = True
 
+    def wait_for_turn(self) -> bool:
+        """Between two tasks, in open load: wait for the next arrival. False: think time is what is asked for."""
+        return False
+
     def slept(self, seconds: float) -> None:
         """Locust has made this caller wait for `seconds`, and perhaps longer."""
         self.ready_ns += int(seconds * 1_000_000_000)
@@ -58,6 +62,8 @@ def _measure_think_time() -> None:
         pace: Pace | None = getattr(self.user, "pace", None)
         if pace is None:
             locust_sleep(self, seconds)
+        elif pace.wait_for_turn():
+            pass
         elif seconds <= 0 and pace.has_yielded:
             # "No think time" is a turn for the others, which the last request has given them; a second one
             # would cost a tenth of a round trip and take this caller's request out of the common send.

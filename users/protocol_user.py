@@ -21,7 +21,7 @@ from locust.user.wait_time import constant
 
 from protocols.errors import LocalProtocolError
 from protocols.host import Host, parse_host
-from users import options
+from users import open_load, options, sharing  # noqa: F401  (sharing: the master and its workers agree)
 from users.client import Client
 from users.engine.exchange import Exchange
 from users.engine.life import live, new_exchange
@@ -110,6 +110,8 @@ class ProtocolUser(User):
             on_start()
             if self.exchange is not None:
                 self._live_in_engine(self.exchange)
+            if self.client.connects_ahead and open_load.of(self.environment) is not None:
+                self.client.connect()
             self._fan_out()
 
         def fan_in_and_stop() -> None:

@@ -1,24 +1,32 @@
 """What a plain Locust run says at its end: percentiles in microsecond resolution, and where the records are."""
 
 from records.latency import LatencyStore, Summary
+from records.offered import Offered
 from records.run_directory import RunDirectory
 from records.violations import read_violations
 
 _COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p99", "p99.9", "max")
 
 
-def print_summary(run: RunDirectory, store: LatencyStore) -> None:
-    """Print one line per operation, the violations by kind, and how to have the run judged."""
+def print_summary(run: RunDirectory, store: LatencyStore, offered: Offered) -> None:
+    """Print one line per operation, the arrivals, the violations by kind, and how to have the run judged."""
     names = store.operations()
     if names:
         width = max(9, *(len(name) for name in names))
         print("\n" + "operation".ljust(width) + "".join(column.rjust(10) for column in _COLUMNS))
         for name in names:
             print(name.ljust(width) + "".join(cell.rjust(10) for cell in _cells(store.summary(name))))
+    if offered.rate:
+        print(f"arrivals   at {offered.rate} a second: {_arrivals(offered)}")
     counts, _ = read_violations(run)
     for (kind, operation), number in sorted(counts.items()):
         print(f"violation  {kind}: {number} times in {operation}")
     print(f"records    {run.path}   (swarmproof check {run.path})")
+
+
+def _arrivals(offered: Offered) -> str:
+    text = f"{offered.issued} issued, {offered.dropped} dropped"
+    return f"{text}, {offered.unissued} due when the run ended" if offered.unissued else text
 
 
 def _cells(summary: Summary) -> list[str]:

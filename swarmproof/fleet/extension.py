@@ -22,8 +22,10 @@ import gevent
 from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
+from records.clock import read_clock
 from records.hlog import write_hlog
 from records.latency import LatencyStore
+from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
 from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirectory, RunDirectoryError
@@ -56,6 +58,8 @@ class RunExtension:
         self._ticker: Any = None
         self._probe = HealthProbe()
         self._health = Health()
+        self._offered = Offered()
+        self._clock = read_clock()
         self._start_ns = 0
         self._lost_workers: set[str] = set()
 
@@ -90,8 +94,10 @@ class RunExtension:
         options.run_dir = str(self.run.path.absolute())  # workers get it with the other options
         options.run_token = secrets.token_hex(8)
         self.run.file(".token").write_text(options.run_token, encoding="ascii")
-        self.store = LatencyStore()
+        self._clock = read_clock()
+        self.store = LatencyStore(self._clock)
         self._health = Health()
+        self._offered = Offered(getattr(options, "rate", ""))
         self._lost_workers = set()
         self._start_ns = time.monotonic_ns()
         self.run.update_json(RUN_JSON, {"load": self._describe_load(options)})
@@ -133,6 +139,8 @@ class RunExtension:
             "role": "master" if self.is_master else "standalone",
             "start_ns": self._start_ns,
             "start_time": time.time(),
+            "clock": self._clock,
+            "rate": self._offered.rate,
             "versions": {
                 "python": platform.python_version(),
                 **{name: metadata.version(name) for name in ("locust", "gevent", "swarmproof")},
@@ -163,6 +171,7 @@ class RunExtension:
             else:
                 self.store.add(delta)
                 self._health.add("standalone", self._probe.take())
+                self._offered.add(recorder.offered.take())
         if self._progress:
             self._progress.write(self._progress_line())
 
@@ -205,13 +214,17 @@ class RunExtension:
             "p50_us": summary.p50_us,
             "p99_us": summary.p99_us,
             "operations": operations,
+            **self._offered.facts(),
         }
 
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         if self._shipper:
             if recorder.run:
                 self._shipper.add(recorder.flush())
-            data[REPORT_KEY] = self._shipper.take() | {"health": self._probe.take()}
+            data[REPORT_KEY] = self._shipper.take() | {
+                "health": self._probe.take(),
+                "offered": recorder.offered.take(),
+            }
 
     def on_worker_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
         report = data.get(REPORT_KEY)
@@ -221,6 +234,7 @@ class RunExtension:
             for delta in self._receiver.accept(report):
                 self.store.add(delta)
             self._health.add(client_id, report["health"])
+            self._offered.add(report["offered"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             logger.error("a report of worker %s could not be used: %s", client_id, error)
 
@@ -250,7 +264,7 @@ class RunExtension:
 
     def on_reset_stats(self, **_: Any) -> None:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
-        self.store = LatencyStore()
+        self.store = LatencyStore(self._clock)
 
     def on_quit(self, **_: Any) -> None:
         if self.is_worker:
@@ -263,8 +277,10 @@ class RunExtension:
             self._progress = None
         if advice := self._health.advice():
             logger.warning("%s", advice)
+        if advice := self._offered.advice():
+            logger.error("%s", advice)
         if self.run and not self.supervised:
-            print_summary(self.run, LatencyStore.load(self.run))
+            print_summary(self.run, LatencyStore.load(self.run), self._offered)
 
     def _finish(self) -> None:
         """Write what is made of the whole run; may be called again when more has arrived."""
@@ -277,6 +293,7 @@ class RunExtension:
             "end_time": time.time(),
             "lost_workers": sorted(self._lost_workers),
             **self._health.facts(),
+            **self._offered.facts(),
             "errors": [
                 {"operation": error.name, "error": error.error, "count": error.occurrences}
                 for error in self.environment.runner.errors.values()
