@@ -1,43 +1,17 @@
-"""What can be done to a target: each kind knows how to strike, how its effect is observed, and how it is healed.
-
-A kind acts on members (processes) today; kinds that act on links or disks are further subclasses of `Fault` with
-victims of their own. The engine knows only the three verbs and their words.
-"""
+"""What can be done to a target: the kinds that act on a process, and the list of all kinds."""
 
 import signal
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from swarmproof.faults.compaction import COMPACTS_WITHIN_S, wait_for_compaction
+from swarmproof.faults.fault import Fault
+from swarmproof.faults.network import Disconnect, Partition, PartitionIn, PartitionOut, Toxics
+from swarmproof.faults.sequences import KillDuringElection, RollingKill
+from swarmproof.faults.services import F00dMode, RpcErrors
+from swarmproof.faults.storage import BitFlip, DiskFull, LogTruncate, SlowFsync
 from swarmproof.targets.base import Member
 from swarmproof.targets.process import State
-
-
-class Fault(ABC):
-    """One kind of fault. `strike` begins it, `observed` says what is seen of it, `heal` ends it (idempotent)."""
-
-    name: str
-    summary: str
-    heal_word: str  # what healing is called on the command line: `restart 5s`, `for 3s`
-    # How long the effect may take to be seen before it counts as not taken effect.
-    effect_within_s: float = 2.0
-
-    def await_moment(self, victims: Sequence[Member]) -> str | None:
-        """Wait for the moment to strike; what to say when it did not come. Most kinds strike at once."""
-        return None
-
-    @abstractmethod
-    def strike(self, victim: Member) -> None:
-        """Begin, without waiting for the effect."""
-
-    @abstractmethod
-    def observed(self, victim: Member) -> str | None:
-        """What is seen of the effect on this victim, such as `n1 is gone: it was killed by SIGKILL`, or None."""
-
-    @abstractmethod
-    def heal(self, victim: Member) -> None:
-        """End it and wait until the victim answers. Errors: TargetError."""
 
 
 class _EndsTheProcess(Fault):
@@ -97,7 +71,28 @@ class Pause(Fault):
         victim.process.resume()
 
 
-CATALOGUE: Final[Mapping[str, Fault]] = {fault.name: fault for fault in (Kill(), KillCompacting(), Term(), Pause())}
+CATALOGUE: Final[Mapping[str, Fault]] = {
+    fault.name: fault
+    for fault in (
+        Kill(),
+        KillCompacting(),
+        Term(),
+        Pause(),
+        RollingKill(),
+        KillDuringElection(),
+        Partition(),
+        PartitionOut(),
+        PartitionIn(),
+        Toxics(),
+        Disconnect(),
+        DiskFull(),
+        SlowFsync(),
+        LogTruncate(),
+        BitFlip(),
+        F00dMode(),
+        RpcErrors(),
+    )
+}
 
 # The words of a target that are not the name of a process.
 SELECTORS: Final[Sequence[str]] = ("leader", "follower", "majority", "all")
