@@ -11,7 +11,7 @@ from servers.log_lines import log
 from servers.raft.core import Core
 from servers.raft.node import RaftNode
 from servers.raft.state_machine import KvStateMachine
-from servers.raft.types import Entry, Role
+from servers.raft.types import Entry, InvariantBroken, Role
 
 # A node that stood still for longer than this hears its clients before its peers for a while, like a server whose
 # network threads wake up one by one.
@@ -97,13 +97,22 @@ class StaleLeaderRead(DeafAfterPause):
     core_class = ReadsWithoutQuorum
 
 
+class NeverSteppedDown(CommitsAlone):
+    """What was committed alone cannot be taken back in place: whoever is deposed has to start again."""
+
+    def become_follower(self, term: int, leader: int) -> None:
+        if self.role is Role.LEADER:
+            raise InvariantBroken(f"deposed by term {term}, with writes of term {self.term} that only this node has")
+        super().become_follower(term, leader)
+
+
 class SplitBrain(DeafAfterPause):
     """A leader that was paused and replaced goes on accepting writes, by itself.
 
     When it learns what it has done it restarts, as its service manager would have it: its peers' log wins.
     """
 
-    core_class = CommitsAlone
+    core_class = NeverSteppedDown
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options.setdefault("on_failure", _restart)

@@ -201,13 +201,21 @@ class _Writer:
         )
 
     def fate(self, row: int) -> str:
-        """Lost, or only overlooked by one reader: did anybody ever see that write?"""
+        """Lost, or only overlooked by one reader: did anybody see that write or what followed from it?
+
+        Where there were final reads of the key, they tell: what was seen once may be lost later.
+        """
         lineage = self.case.linearizability.lineage
         if self.is_read(row):
             return "a stale read"
         node = int(lineage.wrote[row])
-        seen = node != NONE and bool((lineage.before[lineage.reads] == node).any())
-        return "a stale read" if seen else "an acknowledged write was lost"
+        if node == NONE:
+            return "an acknowledged write was lost"
+        reads = lineage.reads & (self.history.key == self.history.key[row])
+        final = reads & self.history.final
+        saw = lineage.before[final if final.any() else reads]
+        seen = (lineage.root[saw] == lineage.root[node]) & (lineage.depth[saw] >= lineage.depth[node])
+        return "a stale read" if seen.any() else "an acknowledged write was lost"
 
     # -- words for rows ----------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from swarmproof.judge.appends import APPLIED_TWICE
+from swarmproof.judge.appends import ABORTED, APPLIED_TWICE
 from swarmproof.judge.case import NS_PER_S, Case
 from swarmproof.judge.explain import counterexample
 from swarmproof.judge.faulting import is_on_cluster
@@ -19,6 +19,9 @@ RECOVERY_BOUND_S = 10.0
 MAX_HUB_LAG_S = 0.25
 
 _KEYS_NAMED = 3
+
+#: Findings that name the fault are shown before those that only say that something is impossible.
+_TELLING = frozenset({ABORTED, APPLIED_TWICE, CYCLE, SPLIT_BRAIN})
 
 
 def linearizability(case: Case) -> Check:
@@ -42,7 +45,7 @@ def linearizability(case: Case) -> Check:
         kinds = sorted({finding.kind for finding in findings})
         reason = f"{len(findings)} of {keys} keys are not linearizable ({named}{', …' if len(findings) > 3 else ''})"
         evidence["kinds"] = kinds
-        simplest = min(findings, key=lambda finding: (len(finding.rows), finding.key))
+        simplest = min(findings, key=lambda found: (found.kind not in _TELLING, len(found.rows), found.key))
         return Check(name, INVALID, reason, evidence, counterexample(case, simplest))
     if result.unknown:
         key, why = next(iter(sorted(result.unknown.items())))

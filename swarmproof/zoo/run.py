@@ -8,13 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from records.run_directory import LATEST, VERDICT_JSON
-from swarmproof.judge.verdict import EXIT_HARNESS_FAILED, INVALID, MISSED, VALID
+from swarmproof.judge.verdict import EXIT_HARNESS_FAILED, INVALID, MISSED, UNKNOWN, VALID
 from swarmproof.targets.errors import TargetError
 from swarmproof.zoo.catalogue import CATALOGUE, Exhibit
 from swarmproof.zoo.scenario import Scenario
@@ -34,13 +34,17 @@ class NoSuchExhibit(TargetError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run said. `checks`: verdict by check; `sentence`: the counterexample, or why the verdict is so."""
+    """What one run said. `checks`: verdict by check; `sentence`: the counterexample, or why it is so.
+
+    `sentences` has the counterexample of each check that gave one.
+    """
 
     verdict: str
     exit_code: int
     checks: dict[str, str]
     sentence: str
     directory: Path
+    sentences: Mapping[str, str] = field(default_factory=dict)
 
     def log_holds(self, text: str) -> bool:
         logs = self.directory.glob("nodes/*/log")
@@ -148,22 +152,23 @@ def run_plan(plan: str, directory: Path) -> Outcome:
         lines = (directory / "output").read_text("utf-8", "replace").splitlines() or ["nothing"]
         return Outcome("no verdict", code, {}, lines[-1], run)
     checks = {check["name"]: check["verdict"] for check in verdict["checks"]}
-    return Outcome(verdict["verdict"], code, checks, _sentence(verdict), run)
-
-
-def _sentence(verdict: dict[str, Any]) -> str:
-    for check in verdict["checks"]:
-        if check["verdict"] == verdict["verdict"] and check.get("counterexample"):
-            return str(check["counterexample"]["sentence"])
-    return str(verdict["summary"])
+    sentences = {
+        check["name"]: str(check["counterexample"]["sentence"])
+        for check in verdict["checks"]
+        if check.get("counterexample")
+    }
+    sentence = next(iter(sentences.values()), str(verdict["summary"]))
+    return Outcome(verdict["verdict"], code, checks, sentence, run, sentences)
 
 
 def count_bug(row: Row, outcome: Outcome, seed: int) -> None:
     """Was it caught, and by which check?"""
     exhibit = row.exhibit
     row.runs += 1
-    by = [name for name in exhibit.checks if outcome.checks.get(name) == exhibit.verdict]
-    caught = bool(by) and _is(outcome, exhibit.verdict)
+    wanted = {exhibit.verdict, UNKNOWN} if exhibit.or_unknown else {exhibit.verdict}
+    by = [name for name in exhibit.checks if outcome.checks.get(name) in wanted]
+    # A missed threshold leaves the verdict valid: correct, but too slow.
+    caught = bool(by) and outcome.verdict in {VALID if verdict == MISSED else verdict for verdict in wanted}
     if caught and exhibit.shown_by:
         caught = outcome.log_holds(exhibit.shown_by)
     if not caught:
@@ -171,7 +176,7 @@ def count_bug(row: Row, outcome: Outcome, seed: int) -> None:
         return
     row.caught += 1
     row.by[by[0]] = row.by.get(by[0], 0) + 1
-    row.sentence = row.sentence or outcome.sentence
+    row.sentence = row.sentence or outcome.sentences.get(by[0], outcome.sentence)
 
 
 def count_twin(row: Row, outcome: Outcome, seed: int) -> None:
@@ -185,12 +190,6 @@ def count_twin(row: Row, outcome: Outcome, seed: int) -> None:
         row.missed.append(f"healthy twin, seed {seed}: {outcome.verdict}, {outcome.sentence} ({outcome.directory})")
     elif outcome.verdict != VALID:
         row.missed.append(f"healthy twin, seed {seed}, not flagged: {outcome.verdict}, {outcome.sentence}")
-
-
-def _is(outcome: Outcome, verdict: str) -> bool:
-    if verdict == MISSED:  # correct but too slow
-        return outcome.verdict == VALID
-    return outcome.verdict == verdict
 
 
 def _tidy(outcome: Outcome, keep: bool) -> None:
