@@ -6,6 +6,7 @@ locust -f locustfiles/f00d.py --headless -u 20 -t 10s --host tcp://127.0.0.1:900
 from locust import constant, task
 
 from swarmproof.fleet import extension  # noqa: F401  (histograms, the run directory, progress)
+from users import f00d_report  # noqa: F401  (--f00d-metrics-port, --performance-report)
 from users.f00d import F00DUser
 
 

@@ -81,8 +81,18 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from swarmproof.faults.schedule import FaultMistake
     from swarmproof.plan_errors import PlanError
     from swarmproof.targets.errors import TargetError
+    from swarmproof.trend import TrendError
 
-    return (ControlError, FaultMistake, HistoryError, PlanError, RunDirectoryError, TargetError, ToxicMistake)
+    return (
+        ControlError,
+        FaultMistake,
+        HistoryError,
+        PlanError,
+        RunDirectoryError,
+        TargetError,
+        ToxicMistake,
+        TrendError,
+    )
 
 
 @app.command()
@@ -310,6 +320,19 @@ def export(
     count, where = export_history(run_dir, output)
     if where is not None:
         _say(f"{count} operations in {where}")
+
+
+@app.command()
+def trend(
+    reports: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Performance reports (JSON).")],
+) -> None:
+    """Compare performance reports of F00D runs, oldest first: samples, percentiles, how p95 changed.
+
+    Example: `swarmproof trend test-reports/*.json`
+    """
+    from swarmproof.trend import trend as show_trend
+
+    show_trend(reports, _say)
 
 
 class _BadClientsMayLackANumber(typer.core.TyperCommand):

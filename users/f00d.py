@@ -23,7 +23,7 @@ from users.client import Client
 from users.connection import Connection
 from users.engine.exchange import Exchange
 from users.engine.f00d import F00DExchange
-from users.f00d_metrics import CONNECTION_FAILED, TIMEOUT, DeviceMetrics
+from users.f00d_metrics import CONNECTION_FAILED, TIMEOUT, DeviceMetrics, samples
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
 from users.protocol_user import ProtocolUser
 from users.session import CodecSession, Session
@@ -36,6 +36,7 @@ RETRY_DELAY_S: Final = 0.25
 RETRY_JITTER_S: Final = 0.1
 
 _NS_PER_S: Final = 1e9
+_NS_PER_MS: Final = 1e6
 MSG_ID_CHARS: Final = 16
 
 options.offer("depth", "ack", "f00d_connections", "attempts", "engine")
@@ -137,7 +138,8 @@ class F00DClient(Client):
     def toggle(self, state: bool) -> bool:
         """Switch the device. True when it acknowledged."""
         intended_ns = self.pace.intended()
-        self._first_call_ns = self._call.return_ns = 0
+        self._first_call_ns = self._call.return_ns = self._attempts_made = 0
+        self._started_ns = monotonic_ns()
         failure: RequestFailure | None = None
         try:
             self._retrying(self._attempt, state)
@@ -152,11 +154,14 @@ class F00DClient(Client):
         if failure is not None:
             self.recording.failed(TOGGLE, intended_ns, call_ns, return_ns, failure)
             return False
+        if self._attempts_made == 1:
+            samples.add((return_ns - self._started_ns) / _NS_PER_MS)
         self.recording.succeeded(TOGGLE, intended_ns, call_ns, return_ns, length=len(RAW_ACK))
         return True
 
     def _attempt(self, state: bool) -> None:
         metrics, call = self.metrics, self._call
+        self._attempts_made += 1
         if not self._reuses:
             # The last attempt's connection may still be listening for a second acknowledgement.
             self.connection = self._connection_to(self._endpoint)

@@ -1,7 +1,8 @@
 """The device client's own metrics, under the names that the seed gave them.
 
 One registry per process, apart from prometheus_client's default one: nothing else of the process appears in it,
-and tests and several runs of one process do not collide.
+and tests and several runs of one process do not collide: each run begins with empty metrics (`start_anew`).
+Beside them stand the round trips for the performance report. `users.f00d_report` shows both.
 """
 
 from typing import Final
@@ -41,6 +42,36 @@ retransmits = Counter(
 decode_errors = Counter(
     "tcp_comm_decode_errors", "Replies that could not be read, by reason.", ["device_id", "reason"], registry=registry
 )
+
+# Between two takes (3 s in a fleet, a whole run otherwise); beyond it the report is made of a random choice.
+MAX_WAITING_SAMPLES: Final = 1_000_000
+
+
+class _HappyPath:
+    """Round trips in ms of commands that were acknowledged at the first attempt; collected when a report is wanted."""
+
+    def __init__(self) -> None:
+        self.collect = False
+        self._waiting: list[float] = []
+
+    def add(self, sample_ms: float) -> None:
+        if self.collect and len(self._waiting) < MAX_WAITING_SAMPLES:
+            self._waiting.append(sample_ms)
+
+    def take(self) -> list[float]:
+        """What has come since the last take."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
+
+samples = _HappyPath()
+
+
+def start_anew() -> None:
+    """Another run begins: forget the last one's numbers."""
+    for metric in (packets_sent, packets_received, packet_latency_seconds, retransmits, decode_errors):
+        metric.clear()
+    samples.take()
 
 
 class DeviceMetrics:
