@@ -119,8 +119,11 @@ class LocustLoad:
         return int(self.environment.stats.total.num_failures)
 
     @property
-    def users(self) -> int:
-        return int(self._runner.user_count)
+    def connected(self) -> int:
+        """How many users have a connection, as far as they tell (F00D's and the stock ones do not)."""
+        users: int = self._runner.user_count
+        told = [entry.num_requests for (name, _), entry in self.environment.stats.entries.items() if name == "connect"]
+        return min(users, *told) if told else (users if self.count else 0)
 
     def stop(self) -> None:
         self._runner.stop()
@@ -137,17 +140,20 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         load = LocustLoad(arguments.row, arguments.port, arguments.users, arguments.depth, arguments.engine, options)
         deadline = time.monotonic() + 120
-        while load.users < arguments.users and time.monotonic() < deadline:
+        while load.connected < arguments.users and time.monotonic() < deadline:
             gevent.sleep(0.1)
-    gevent.sleep(WARM_UP_S)
+    gevent.sleep(WARM_UP_S if arguments.users < 500 else 3 * WARM_UP_S)
     lag = Probe()
+    user_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     cpu, count, started = cpu_s(), load.count, time.monotonic()
     gevent.sleep(arguments.seconds)
     cpu, count, spent = cpu_s() - cpu, load.count - count, time.monotonic() - started
+    user_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime - user_s
     result = {
         "cpu_us": cpu / max(1, count) * 1e6,
         "rate": count / spent,
         "busy": cpu / spent,
+        "user_us": user_s / max(1, count) * 1e6,
         "failures": getattr(load, "failures", 0),
         "lag_ms": lag.stop(),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

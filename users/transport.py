@@ -9,8 +9,10 @@ writer: what the socket brought goes through `receive`, what is to be sent throu
 
 import _socket
 import errno
+import os
 import socket
 import ssl
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import gevent.socket
@@ -34,16 +36,28 @@ _REFUSALS: Final = {
 
 
 class Endpoint(NamedTuple):
-    """Where a server is. `tls` asks for TLS with the host's name verified."""
+    """Where a server is. `tls` asks for TLS with the host's name verified, by the CA of `ca_file` (PEM) if given.
+
+    `headers` and `subprotocols` go with a WebSocket's handshake.
+    """
 
     host: str
     port: int
     tls: bool = False
     path: str = ""
+    ca_file: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    subprotocols: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
         return format_address(self.host, self.port)
+
+
+@lru_cache(maxsize=16)
+def client_context(ca_file: str) -> ssl.SSLContext:
+    """The TLS context for a CA file ("": the system's CAs), made once: reading them takes milliseconds."""
+    return ssl.create_default_context(cafile=ca_file or None)
 
 
 class TlsFilter:
@@ -52,7 +66,7 @@ class TlsFilter:
     def __init__(self, server_name: str, context: ssl.SSLContext | None = None) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        context = context or ssl.create_default_context()
+        context = context or client_context("")
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
 
     def handshake(self, sock: socket.socket) -> None:
@@ -102,11 +116,11 @@ def dial(endpoint: Endpoint, timeout_s: float) -> tuple[socket.socket, TlsFilter
     sock = None
     try:
         with limit:
-            sock = gevent.socket.create_connection((endpoint.host, endpoint.port))
+            sock = _connect(endpoint.host, endpoint.port)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             tls = None
             if endpoint.tls:
-                tls = TlsFilter(endpoint.host)
+                tls = TlsFilter(endpoint.host, client_context(endpoint.ca_file))
                 tls.handshake(sock)
             connected, sock = sock, None
             return connected, tls
@@ -121,6 +135,39 @@ def dial(endpoint: Endpoint, timeout_s: float) -> tuple[socket.socket, TlsFilter
     finally:
         if sock is not None:
             sock.close()
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    """A connected cooperative socket. Raises OSError."""
+    family = _numeric_family(host)
+    if family is None:
+        connected: socket.socket = gevent.socket.create_connection((host, port))
+        return connected
+    # gevent asks a pool of threads even for an address that is none to resolve: with thousands of users that
+    # connect at once, most of the time goes there.
+    sock = gevent.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        problem = sock._sock.connect_ex((host, port))
+        if problem in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            gevent.socket.wait_write(sock.fileno())
+            problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem:
+            raise OSError(problem, os.strerror(problem))
+    except BaseException:
+        sock.close()
+        raise
+    cooperative: socket.socket = sock
+    return cooperative
+
+
+def _numeric_family(host: str) -> int | None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return family
+    return None
 
 
 def raw_socket(sock: socket.socket) -> "_socket.socket":

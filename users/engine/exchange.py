@@ -14,6 +14,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Busy, Client
 from users.connection import MAX_UNSENT_BYTES, Connection
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 # Requests put into bytes in one go: some hundred microseconds of work, so that a deep pipeline is filled over
 # several turns.
 MAX_BURST: Final = 256
+
+# Connections that are being opened at the same time in one process; the others wait their turn. More would only
+# wait in the server's queue, where their timeouts run.
+MAX_DIALLING: Final = 128
+_dialling = BoundedSemaphore(MAX_DIALLING)
 
 AFTER_TIMEOUT: Final = "connection dropped after a timeout"
 
@@ -177,6 +183,11 @@ class Exchange(Connection):
 
     def settle_down(self) -> None:
         """Bring everything that is under way into the pending map."""
+
+    def _dial(self, timeout_s: float) -> None:
+        # Thousands of users that connect at once would otherwise all be late together, and time out.
+        with _dialling:
+            super()._dial(timeout_s)
 
     # -- the connection ------------------------------------------------------------------------------------------
 

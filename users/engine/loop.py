@@ -23,6 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 from gevent import get_hub
 
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
 from users.engine.readiness import READ, WRITE, Readiness, best_readiness
 from users.engine.statistics import Statistics
 from users.failures import ConnectionLost
@@ -50,6 +55,7 @@ class Engine:
     """Drives any number of exchanges of the thread that it was made in."""
 
     def __init__(self, new_readiness: Callable[[Callable[[], None]], Readiness] = best_readiness) -> None:
+        raise_descriptor_limit()
         hub = get_hub()
         self._loop = hub.loop
         self._hub_switch = hub.switch
@@ -232,6 +238,18 @@ class Engine:
             if exchange.is_open:
                 exchange.sweep(now_ns)
         self.statistics.flush_if_due(now_ns)
+
+
+def raise_descriptor_limit() -> None:
+    """As many sockets as the system lets us have without asking: ten thousand users need ten thousand."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            pass  # macOS names a limit that it does not grant; connecting will tell
 
 
 _engines: dict[int, Engine] = {}
