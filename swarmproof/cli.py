@@ -124,7 +124,12 @@ def run(
         float | None, typer.Option("--spawn-rate", "-r", min=0.001, help="Users started per second; default all.")
     ] = None,
     run_time: Annotated[str | None, typer.Option("--run-time", "-t", metavar="TIME", help="30s, 1m30s, 1h.")] = None,
-    rate: Annotated[str | None, typer.Option(metavar="RATE", help="Open load, such as 2000/s.")] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help='Open load: 2000/s, "0..5000 in 30s", "500 for 10s then 900".')
+    ] = None,
+    arrivals: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Open load: constant (default) or poisson arrivals.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Locust worker processes; 0 = one process.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is random.")] = None,
     faults: Annotated[
@@ -156,7 +161,7 @@ def run(
     from swarmproof.run import run as run_plan
 
     name, checked, text = load_plan(plan)
-    overrides = Overrides(users, spawn_rate, run_time, rate, workers, seed, faults, thresholds, options)
+    overrides = Overrides(users, spawn_rate, run_time, rate, workers, seed, faults, thresholds, options, arrivals)
     path = Path(plan)
     request = RunRequest(
         name,

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from records.rates import parse_stages, show_stages
+
 UNITS_S: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?")
 _PLUS_MINUS = re.compile(r"±|\+-|\+/-")
@@ -64,6 +66,16 @@ def parse_rate_per_s(text: str | float) -> float:
     if not 0 < rate < float("inf"):
         raise mistake
     return rate
+
+
+def parse_load_rate(text: str | float) -> str:
+    """The rate of an open load, with its stages, as the users read it: `2000`, `0..500 for 30s then 500`.
+
+    Errors: ValueError with a sentence.
+    """
+    if isinstance(text, bool):
+        raise ValueError(f"{text!r} is not a rate; write it such as 2000/s or 0..5000 in 30s")
+    return show_stages(parse_stages(f"{text:.12g}" if isinstance(text, int | float) else text))
 
 
 def show_s(seconds: float) -> str:

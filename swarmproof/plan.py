@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from swarmproof.durations import parse_duration_s, parse_period_s, parse_rate_per_s
+from swarmproof.durations import parse_duration_s, parse_load_rate, parse_period_s
 from swarmproof.faults.catalogue import SELECTORS
 from swarmproof.faults.schedule import FaultMistake, FaultSpec, check_kind, fault_spec
 from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
@@ -24,7 +24,7 @@ BUILT_IN_PACKAGE = "plans"
 SUFFIX = ".toml"
 
 Duration = Annotated[float, BeforeValidator(parse_duration_s)]
-Rate = Annotated[float, BeforeValidator(parse_rate_per_s)]
+Rate = Annotated[str, BeforeValidator(parse_load_rate)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Option = str | int | float | bool
 
@@ -95,18 +95,45 @@ TargetTable = Annotated[
 ]
 
 
+class StageTable(_Table):
+    """One stage of an open load: `rate` such as 500 or "0..5000", and for how long; only the last may go on."""
+
+    rate: str | int | float
+    duration: Duration | None = Field(None, gt=0)
+
+    def __str__(self) -> str:
+        return f"{self.rate}" if self.duration is None else f"{self.rate} for {self.duration:.12g}s"
+
+
 class LoadTable(_Table):
-    """The load: which scenario, how many users, how long. `rate` makes it an open load, `engine` a fast one."""
+    """The load: which scenario, how many users, how long. `rate` (or stages) makes it open, `engine` fast."""
 
     locustfile: str
     users: int = Field(20, ge=1)
     spawn_rate: float | None = Field(None, gt=0)
     rate: Rate | None = None
+    stage: list[StageTable] = []
+    arrivals: Literal["constant", "poisson"] = "constant"
+    max_lateness: Duration | None = Field(None, gt=0)
     run_time: Duration | None = None
     workers: int = Field(0, ge=0, le=256)
     host: str | None = None
     engine: bool = False
     options: dict[str, Option] = {}
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> "LoadTable":
+        if self.stage and self.rate is not None:
+            raise ValueError("give rate or [[load.stage]], not both")
+        if self.schedule() is None and (self.arrivals != "constant" or self.max_lateness is not None):
+            raise ValueError("arrivals and max_lateness are of an open load; give it a rate")
+        return self
+
+    def schedule(self) -> str | None:
+        """The rate with all its stages; None for a closed load."""
+        if self.rate is not None:
+            return self.rate
+        return parse_load_rate(" then ".join(map(str, self.stage))) if self.stage else None
 
     @property
     def locust_options(self) -> dict[str, Option]:
@@ -192,6 +219,7 @@ class Plan(_Table):
 _MODELS: Mapping[str, type[BaseModel]] = {
     "": Plan,
     "load": LoadTable,
+    "stage": StageTable,
     "fault": FaultTable,
     "envelope": ServerTable,
     "f00d": ServerTable,
@@ -202,7 +230,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "pysyncobj": PySyncObjTable,
     "command": CommandTable,
 }
-TARGET_KINDS = tuple(kind for kind in _MODELS if kind not in ("", "load", "fault"))
+TARGET_KINDS = tuple(kind for kind in _MODELS if kind not in ("", "load", "stage", "fault"))
 assert set(NODE_COUNTS) == {1, 3, 5}, "ClusterTable.nodes repeats them for the type checker"
 
 

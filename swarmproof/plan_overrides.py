@@ -1,14 +1,17 @@
 """Command-line options on top of a plan: they replace its values, are checked by the same rules, and named as typed."""
 
 import re
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from swarmproof.durations import parse_duration_s, parse_rate_per_s
+from swarmproof.durations import parse_duration_s, parse_load_rate
 from swarmproof.faults.schedule import FaultMistake, parse_fault
 from swarmproof.plan import FaultTable, Plan
 from swarmproof.plan_errors import PlanError
+
+T = TypeVar("T")
 
 _THRESHOLD = re.compile(r"\s*([^<>]+?)\s*([<>]=?)\s*(\S.*?)\s*")
 
@@ -25,6 +28,7 @@ class Overrides(NamedTuple):
     faults: list[str] | None = None
     thresholds: list[str] | None = None
     options: list[str] | None = None
+    arrivals: str | None = None
 
 
 def override(plan: Plan, given: Overrides) -> Plan:
@@ -36,7 +40,11 @@ def override(plan: Plan, given: Overrides) -> Plan:
     if given.run_time is not None:
         load["run_time"] = _parsed("-t", parse_duration_s, given.run_time)
     if given.rate is not None:
-        load["rate"] = _parsed("--rate", parse_rate_per_s, given.rate)
+        load |= {"rate": _parsed("--rate", parse_load_rate, given.rate), "stage": []}
+    if given.arrivals is not None:
+        if given.arrivals not in ("constant", "poisson"):
+            raise PlanError(f"--arrivals {given.arrivals!r} must be constant or poisson")
+        load["arrivals"] = given.arrivals
     if given.options:
         load["options"] = {**plan.load.options, **dict(_option(text) for text in given.options)}
     changes: dict[str, Any] = {"load": plan.load.model_copy(update=load)}
@@ -46,6 +54,8 @@ def override(plan: Plan, given: Overrides) -> Plan:
         changes["thresholds"] = {**plan.thresholds, **dict(_threshold(text) for text in given.thresholds)}
     if given.faults:
         changes["fault"] = [*plan.fault, *(_fault(text) for text in given.faults)]
+    if changes["load"].arrivals != "constant" and changes["load"].schedule() is None:
+        raise PlanError("arrivals are of an open load; give it a rate with --rate")
     changed = plan.model_copy(update=changes)
     try:
         changed.check_fault_targets()
@@ -54,12 +64,11 @@ def override(plan: Plan, given: Overrides) -> Plan:
     return changed
 
 
-def _parsed(option: str, parse: Any, text: str) -> float:
+def _parsed(option: str, parse: Callable[[str], T], text: str) -> T:
     try:
-        value: float = parse(text)
+        return parse(text)
     except ValueError as error:
         raise PlanError(f"{option}: {error}") from error
-    return value
 
 
 def _option(text: str) -> tuple[str, str]:

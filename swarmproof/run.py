@@ -133,7 +133,10 @@ class _Session:
                 users=load.users,
                 spawn_rate=load.spawn_rate,
                 run_time_s=load.run_time,
-                rate_per_s=load.rate,
+                rate=load.schedule(),
+                arrivals=load.arrivals,
+                arrivals_seed=self._plan.seed,
+                max_lateness_s=load.max_lateness,
                 workers=load.workers,
                 web_port=_web_port() if request.web else None,
                 hosts=hosts_for(scenario.stem, supervisor.targets, load.host),
@@ -290,7 +293,8 @@ def print_schedule(request: RunRequest, schedule: Sequence[ScheduledFault], prin
     for target in plan.target:
         printer.result(f"target  {target.name or target.kind}")
     run_time = f"for {show_s(plan.load.run_time)}" if plan.load.run_time is not None else "until it is stopped"
-    rate = f" at {plan.load.rate:g}/s" if plan.load.rate is not None else ""
+    per_s = plan.load.schedule()
+    rate = f" at {per_s} a second" if per_s is not None else ""
     printer.result(f"load    {plan.load.locustfile}, {plan.load.users} users{rate}, {run_time}, seed {plan.seed}")
     for fault in schedule:
         heal = f", healed after {show_s(fault.spec.heal_after_s)}" if fault.spec.heal_after_s is not None else ""

@@ -35,7 +35,10 @@ class Load:
     users: int
     spawn_rate: float | None = None
     run_time_s: float | None = None
-    rate_per_s: float | None = None
+    rate: str | None = None  # an open load, as records.rates reads it
+    arrivals: str = "constant"
+    arrivals_seed: int = 0
+    max_lateness_s: float | None = None
     workers: int = 0
     web_port: int | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -131,8 +134,11 @@ class LocustFleet:
             self.web_address = f"http://{LOOPBACK}:{load.web_port}"
         else:
             arguments += ["--headless", "--only-summary"]
-        if load.rate_per_s is not None:
-            arguments += ["--rate", f"{load.rate_per_s:g}"]
+        if load.rate is not None:
+            arguments += ["--rate", load.rate, "--arrivals", load.arrivals]
+            arguments += ["--arrivals-seed", str(load.arrivals_seed)]
+            if load.max_lateness_s is not None:
+                arguments += ["--max-lateness", f"{load.max_lateness_s:g}"]
         for name, address in load.hosts.items():
             arguments += [f"--{name}", address]
         for name, value in load.options.items():

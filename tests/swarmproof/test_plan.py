@@ -57,7 +57,7 @@ def test_a_plan_is_what_it_says() -> None:
         "Leader killed twice",
         7,
         20,
-        2000.0,
+        "2000",
         60.0,
     )
     assert isinstance(plan.target[1], RaftTable)
@@ -66,6 +66,28 @@ def test_a_plan_is_what_it_says() -> None:
         FaultSpec("pause", "n2", at_s=10.0, heal_after_s=3.0),
     ]
     assert plan.thresholds == {"p99{append}": "< 50ms"}
+
+
+def test_stages_are_one_schedule() -> None:
+    stages = """
+[load]
+locustfile = "envelope"
+arrivals = "poisson"
+max_lateness = "2s"
+[[load.stage]]
+rate = "0..5000"
+duration = "30s"
+[[load.stage]]
+rate = 5000
+duration = "1m"
+[[load.stage]]
+rate = "300/m"
+"""
+    load = parse_plan(stages, "my.toml").load
+    assert load.schedule() == "0..5000 for 30s then 5000 for 60s then 5"
+    assert (load.arrivals, load.max_lateness) == ("poisson", 2.0)
+    with pytest.raises(PlanError, match="only the last stage may be without a duration"):
+        parse_plan(stages.replace('duration = "1m"', ""), "my.toml")
 
 
 def test_a_command_of_ones_own_is_a_target() -> None:
@@ -101,7 +123,7 @@ def test_the_main_plans_are_there() -> None:
     [
         ("users = 20", 'users = "many"', 13, 'users = "many" in [load] must be a whole number'),
         ("users = 20", "users = 0", 13, "users = 0 in [load] must be greater than or equal to 1"),
-        ("users = 20", "userz = 20", 13, "[load] has no key 'userz'; did you mean 'users'? the keys are: host,"),
+        ("users = 20", "userz = 20", 13, "[load] has no key 'userz'; did you mean 'users'? the keys are: arrivals,"),
         ("seed = 7", "seed = 7\nfoo = 2", 3, "the plan has no key 'foo'; the keys are: evidence, fault, load"),
         ("seed = 7", "seed = -1", 2, "seed = -1 in the plan must be greater than or equal to 0"),
         ('"kill"', '"kil"', 18, "kind = \"kil\" in [[fault]] number 1: there is no fault 'kil'; there are: kill, term"),
@@ -116,6 +138,10 @@ def test_the_main_plans_are_there() -> None:
         ("nodes = 3", "nodes = 3\nports = [1, 2]", 7, "ports must hold 3 numbers, one per node, not 2"),
         ('locustfile = "raft_kv"\n', "", 11, "[load] lacks the key 'locustfile'"),
         ('rate = "2000/s"', 'rate = "fast"', 14, "'fast' is not a rate; write it such as 2000/s"),
+        ('rate = "2000/s"', 'rate = "0..9"', 14, "the ramp '0..9' needs a duration, such as 0..9 in 30s"),
+        ('rate = "2000/s"', "rate = 5\nstage = [{ rate = 5 }]", 11, "give rate or [[load.stage]], not both"),
+        ('rate = "2000/s"', 'arrivals = "poisson"', 11, "are of an open load; give it a rate"),
+        ('rate = "2000/s"', 'arrivals = "even"', 14, "must be 'constant' or 'poisson'"),
     ],
 )
 def test_a_mistake_names_line_key_and_what_is_allowed(old: str, new: str, line: int, words: str) -> None:
@@ -182,7 +208,7 @@ def test_options_replace_the_values_of_the_plan() -> None:
             options=["depth=16", "--payload-bytes=8"],
         ),
     )
-    assert (plan.load.users, plan.load.run_time, plan.load.rate, plan.load.workers) == (5, 90.0, 10.0, 2)
+    assert (plan.load.users, plan.load.run_time, plan.load.rate, plan.load.workers) == (5, 90.0, "10", 2)
     assert plan.load.locustfile == "raft_kv"
     assert plan.seed == 9
     assert plan.faults()[2:] == [
@@ -198,6 +224,7 @@ def test_options_replace_the_values_of_the_plan() -> None:
     [
         (Overrides(run_time="x"), "-t: 'x' is not a duration"),
         (Overrides(rate="x"), "--rate: 'x' is not a rate"),
+        (Overrides(rate="5", arrivals="even"), "must be constant or poisson"),
         (Overrides(faults=["kill leader"]), "--fault: kill leader has no time"),
         (Overrides(faults=["kill n7 @1s"]), "--fault: kill n7 has nothing to hit"),
         (Overrides(thresholds=["p99"]), "--threshold 'p99' is not a limit"),
