@@ -1,4 +1,4 @@
-"""Envelope servers that break one rule for one echo in several hundred."""
+"""Envelope servers that break one rule for one echo in a hundred."""
 
 import struct
 import time
@@ -10,7 +10,7 @@ from servers.connection import OPEN, RECEIVED
 from servers.envelope import EnvelopeConnection
 
 # One echo in so many is spoiled: rare enough to hide in a summary, often enough for a run of seconds.
-EVERY: Final = 300
+EVERY: Final = 100
 FREEZE_S: Final = 2.0
 # After the first request, so that the freeze falls into the middle of a short run.
 FREEZE_AFTER_S: Final = 2.0
