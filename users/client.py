@@ -99,6 +99,8 @@ class Client:
 
         `length` is what Locust shows as the response's size, in bytes.
         """
+        if self.recording.refuses():
+            return None
         pace, call, connection = self.pace, self._call, self.connection
         intended_ns = pace.intended()
         call.call_ns = call.return_ns = 0
@@ -139,6 +141,8 @@ class Client:
 
     def post(self, name: str, request: Any) -> bool:
         """Send a request that the protocol does not answer: success is that it could be sent."""
+        if self.recording.refuses():
+            return False
         pace, connection = self.pace, self.connection
         intended_ns = call_ns = pace.intended()
         failure: RequestFailure | None = None

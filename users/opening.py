@@ -80,6 +80,9 @@ def _shake_hands(sock: Any, tls: TlsFilter | None, session: Session, replies: li
             replies += session.receive_data(tls.receive(data) if tls is not None else data)
             if session.error is not None:
                 raise ConnectFailed(f"opening handshake failed: {session.error.reason}")
+            said = session.output()  # a protocol upon the protocol may have a greeting of its own
+            if said:
+                sock.sendall(tls.send(said) if tls is not None else said)
     except OSError as error:
         raise ConnectFailed(f"opening handshake failed: {loss(error)}") from None
 

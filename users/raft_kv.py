@@ -161,6 +161,8 @@ class RaftKvClient(Client):
     # -- one operation ---------------------------------------------------------------------------------------------
 
     def _operate(self, request: KvRequest, *, anywhere: bool = False, final: bool = False) -> KvReply | None:
+        if self.recording.refuses():
+            return None
         op = request.op
         name = "get stale" if request.stale else op
         if op in WRITES:

@@ -14,10 +14,9 @@ from users.client import Client, first_difference
 from users.engine.exchange import Exchange
 from users.engine.websocket_echo import WebSocketEchoExchange
 from users.failures import RequestFailure
-from users.protocol_user import ProtocolUser
 from users.session import Session
 from users.transport import Endpoint
-from users.websocket import WebSocketSession
+from users.websocket import WebSocketSession, WebSocketUser
 
 TEXT_ID_CHARS: Final = 16
 BINARY_ID_BYTES: Final = 8
@@ -112,12 +111,11 @@ class WebSocketEchoClient(Client):
         return self._violation(PAYLOAD, name, as_bytes(expected), as_bytes(got), detail)
 
 
-class WebSocketEchoUser(ProtocolUser):
+class WebSocketEchoUser(WebSocketUser):
     """Abstract user with a `WebSocketEchoClient` as `client`."""
 
     abstract = True
     client_class: ClassVar[type[Client]] = WebSocketEchoClient
-    schemes = ("ws", "wss")
     host = "ws://127.0.0.1:8080"
     client: WebSocketEchoClient
 

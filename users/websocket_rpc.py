@@ -19,10 +19,9 @@ from users.client import Client
 from users.engine.exchange import Exchange
 from users.engine.websocket_rpc import WebSocketRpcExchange
 from users.failures import RequestFailure, ServerRefused
-from users.protocol_user import ProtocolUser
 from users.session import Session
 from users.transport import Endpoint
-from users.websocket import WebSocketSession
+from users.websocket import WebSocketSession, WebSocketUser
 
 ID_CHARS: Final = 16
 # How far a server's clock may be from ours before `get_time` is called implausible: hosts without NTP drift by
@@ -146,12 +145,11 @@ class WebSocketRpcClient(Client):
         return self._violation(PAYLOAD, "error_test", b"", _bytes(answer.text), detail)
 
 
-class WebSocketRpcUser(ProtocolUser):
+class WebSocketRpcUser(WebSocketUser):
     """Abstract user with a `WebSocketRpcClient` as `client`."""
 
     abstract = True
     client_class: ClassVar[type[Client]] = WebSocketRpcClient
-    schemes = ("ws", "wss")
     host = "ws://127.0.0.1:8082"
     client: WebSocketRpcClient
     #: Calls in engine mode, with their weights; the tasks are not run then.

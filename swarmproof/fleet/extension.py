@@ -337,6 +337,9 @@ def _add_options(parser: Any) -> None:
 
 def _on_init(environment: Any, **_: Any) -> None:
     """Attach one extension to this process's environment (Locust fires init once per process)."""
+    # The event loop's clock stands still while modules are imported: Locust's run time, armed next, would be
+    # shorter by that.
+    gevent.get_hub().loop.update_now()
     extension = RunExtension(environment)
     environment.swarmproof = extension
     environment.events.test_start.add_listener(extension.on_test_start)

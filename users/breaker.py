@@ -1,0 +1,209 @@
+"""`--breaker`: a circuit breaker around every call of a user (seed 002; the state machine is pybreaker's).
+
+    CLOSED     --5 failures in a row--> OPEN        calls are refused, not made
+    OPEN       --60 s-->                HALF_OPEN   three calls at a time may try
+    HALF_OPEN  --2 successes-->         CLOSED
+    HALF_OPEN  --1 failure-->           OPEN
+
+One breaker for each address and process. Refused calls are counted apart: they are no requests, so they are in no
+table of Locust's. Every transition, with time and reason, is a line of `breaker-<process>.jsonl` in the run directory:
+
+    {"at_ns": 1, "address": "127.0.0.1:8079", "from": "closed", "to": "open", "reason": "...", "refused": 0}
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any, Final
+
+import gevent
+import pybreaker
+
+from records.recorder import recorder
+from users import options
+
+logger = logging.getLogger(__name__)
+
+FAILURES_TO_OPEN: Final = 5
+RESET_S: Final = 60.0
+HALF_OPEN_CALLS: Final = 3
+SUCCESSES_TO_CLOSE: Final = 2
+# What a refused caller waits: a scenario without think time would spin otherwise.
+REFUSED_PAUSE_S: Final = 0.05
+# The count of refused calls is on file this often while it grows.
+_NOTE_EVERY_NS: Final = 1_000_000_000
+_NS_PER_S: Final = 1_000_000_000
+
+CLOSED, OPEN, HALF_OPEN = pybreaker.STATE_CLOSED, pybreaker.STATE_OPEN, pybreaker.STATE_HALF_OPEN
+
+# (from, to, why, how many calls had been refused by then)
+OnTransition = Callable[[str, str, str, int], None]
+
+options.OPTIONS["breaker"] = {
+    "action": "store_true",
+    "default": False,
+    "help": "refuse calls after 5 failures in a row, try again after --breaker-reset seconds",
+}
+options.OPTIONS["breaker_reset"] = {
+    "type": options.OPTIONS["timeout"]["type"],
+    "default": RESET_S,
+    "help": "seconds that an open circuit breaker refuses calls",
+}
+options.offer("breaker", "breaker_reset")
+
+
+class _CallFailed(Exception):
+    """What pybreaker counts."""
+
+
+class Breaker:
+    """Asked before each call (`refuses`), told of its outcome. For greenlets of one thread."""
+
+    def __init__(
+        self,
+        on_transition: OnTransition,
+        reset_s: float = RESET_S,
+        clock_ns: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        self.refused = 0
+        self._on_transition = on_transition
+        self._reset_ns = int(reset_s * _NS_PER_S)
+        self._clock_ns = clock_ns
+        self._opened_ns = 0
+        self._trials = 0
+        self._reason = ""
+        self._machine = pybreaker.CircuitBreaker(
+            fail_max=FAILURES_TO_OPEN,
+            reset_timeout=reset_s,
+            success_threshold=SUCCESSES_TO_CLOSE,
+            listeners=[_Listener(self._changed)],
+            throw_new_error_on_trip=False,
+        )
+
+    @property
+    def state(self) -> str:
+        """`closed`, `open` or `half-open`."""
+        state: str = self._machine.current_state
+        return state
+
+    def refuses(self) -> bool:
+        """Whether the next call must not be made; counts it then. If not, its outcome must be told."""
+        state = self.state
+        if state == CLOSED:
+            return False
+        if state == OPEN and self._clock_ns() - self._opened_ns >= self._reset_ns:
+            self._reason = f"{self._reset_ns / _NS_PER_S:g} s are over"
+            self._machine.half_open()
+            state = HALF_OPEN
+        if state == HALF_OPEN and self._trials < HALF_OPEN_CALLS:
+            self._trials += 1
+            return False
+        self.refused += 1
+        return True
+
+    def succeeded(self) -> None:
+        if self._counts():
+            self._reason = f"{SUCCESSES_TO_CLOSE} calls succeeded"
+            self._machine.call(lambda: None)
+
+    def failed(self, reason: str) -> None:
+        """`reason`: stable text, as of a RequestFailure."""
+        if not self._counts():
+            return
+        self._reason = reason
+        try:
+            self._machine.call(_fail)
+        except (_CallFailed, pybreaker.CircuitBreakerError):
+            pass
+
+    def cancelled(self) -> None:
+        """The caller was stopped: neither success nor failure."""
+        self._counts()
+
+    def _counts(self) -> bool:
+        """Whether an outcome says something: one of a call that was made before the breaker opened does not."""
+        state = self.state
+        if state == HALF_OPEN:
+            if not self._trials:
+                return False
+            self._trials -= 1
+            return True
+        return state == CLOSED
+
+    def _changed(self, old: str, new: str) -> None:
+        self._trials = 0
+        if new == OPEN:
+            self._opened_ns = self._clock_ns()
+        self._on_transition(old, new, self._reason, self.refused)
+
+
+def _fail() -> None:
+    raise _CallFailed
+
+
+class _Listener(pybreaker.CircuitBreakerListener):
+    def __init__(self, changed: Callable[[str, str], None]) -> None:
+        self._changed = changed
+
+    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+        if old_state is not None:
+            self._changed(old_state.name, new_state.name)
+
+
+class RecordedBreaker:
+    """A breaker whose transitions and refusals are on file, and whose refused callers wait a moment."""
+
+    def __init__(self, address: str, reset_s: float) -> None:
+        self.address = address
+        self.breaker = Breaker(self._note, reset_s)
+        self.succeeded, self.failed, self.cancelled = (
+            self.breaker.succeeded,
+            self.breaker.failed,
+            self.breaker.cancelled,
+        )
+        self._noted_ns = 0
+
+    def refuses(self) -> bool:
+        if not self.breaker.refuses():
+            return False
+        if monotonic_ns() - self._noted_ns > _NOTE_EVERY_NS:
+            state = self.breaker.state
+            self._write(state, state, "", self.breaker.refused)
+        gevent.sleep(REFUSED_PAUSE_S)
+        return True
+
+    def _note(self, old: str, new: str, reason: str, refused: int) -> None:
+        logger.warning("circuit breaker of %s: %s -> %s (%s; %d refused)", self.address, old, new, reason, refused)
+        self._write(old, new, reason, refused)
+
+    def _write(self, old: str, new: str, reason: str, refused: int) -> None:
+        self._noted_ns = now_ns = monotonic_ns()
+        if recorder.run is None:
+            return
+        line = {"at_ns": now_ns, "address": self.address, "from": old, "to": new, "reason": reason, "refused": refused}
+        try:
+            with Path(recorder.run.file(f"breaker-{os.getpid()}.jsonl")).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            logger.error("cannot record the circuit breaker: %s", error)
+
+
+_breakers: dict[tuple[int, str], RecordedBreaker] = {}
+
+
+def breaker_of(environment: Any, address: str) -> RecordedBreaker | None:
+    """The breaker of this process for `address`; None without `--breaker`."""
+    parsed = environment.parsed_options
+    if not getattr(parsed, "breaker", False):
+        return None
+    if getattr(parsed, "engine", False):
+        logger.warning("--breaker does nothing with --engine, which makes its calls outside tasks")
+        return None
+    key = (id(environment), address)
+    if key not in _breakers:
+        reset_s = getattr(parsed, "breaker_reset", RESET_S)
+        _breakers[key] = RecordedBreaker(address, float(reset_s))
+    return _breakers[key]
