@@ -42,7 +42,7 @@ class Client:
     #: Locust's "type" column and the first word of every operation's name.
     request_type: ClassVar[str]
     #: In open load a user connects before its first request is due, unless each request has its own connection.
-    connects_ahead: ClassVar[bool] = True
+    connects_ahead: bool = True
     #: Protocols whose specification sets the reply timeout do not take it from `--timeout`.
     fixed_timeout_s: ClassVar[float] = 0.0
 

@@ -111,6 +111,7 @@ class F00DClient(Client):
         self._framed = options.value(parsed, "ack") == "framed"
         self._reuses = options.value(parsed, "f00d_connections") == "reuse"
         self.attempts: int = options.value(parsed, "attempts")
+        self.connects_ahead = self._reuses
         self._retrying = Retrying(
             stop=stop_after_attempt(self.attempts),
             wait=wait_exponential(multiplier=RETRY_DELAY_S) + wait_random(0, RETRY_JITTER_S),
