@@ -6,7 +6,7 @@ Every mistake becomes one sentence that names the file, the line, the key and wh
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from swarmproof.durations import parse_duration_s, parse_load_rate, parse_period_s
-from swarmproof.faults.catalogue import SELECTORS
+from swarmproof.faults.catalogue import CATALOGUE, SELECTORS
+from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS
 from swarmproof.faults.schedule import FaultMistake, FaultSpec, check_kind, fault_spec
 from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
 from swarmproof.plan_errors import PlanError, sentence_for
@@ -26,6 +27,8 @@ SUFFIX = ".toml"
 Duration = Annotated[float, BeforeValidator(parse_duration_s)]
 Rate = Annotated[str, BeforeValidator(parse_load_rate)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+# Keys of a [[fault]] that only some kinds have; the catalogue says which.
+FAULT_OPTIONS = ("mode", "delay", "share", "bytes")
 Option = str | int | float | bool
 
 
@@ -34,7 +37,17 @@ class _Table(BaseModel):
 
 
 class _TargetTable(_Table):
+    """`links`: its connections go through links that faults can change; faults that need them ask for them."""
+
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    links: bool | Literal["peers", "clients"] = False
+
+    @property
+    def link_kinds(self) -> frozenset[str]:
+        """Which of its connections: {"peers", "clients"}."""
+        if isinstance(self.links, bool):
+            return frozenset({PEER_LINKS, CLIENT_LINKS}) if self.links else frozenset()
+        return frozenset({self.links})
 
 
 class ServerTable(_TargetTable):
@@ -151,6 +164,14 @@ class FaultTable(_Table):
     restart_after: Duration | None = None
     for_: Duration | None = Field(None, alias="for")
     count: int | None = Field(None, ge=1)
+    after_operations: int | None = Field(None, ge=1)
+    in_flight: int | None = Field(None, ge=1)
+    toxics: list[str] = []
+    links: Literal["peers", "clients"] | None = None
+    mode: str | None = None
+    delay: str | None = None
+    share: str | None = None
+    bytes: int | None = Field(None, ge=1)
 
     @field_validator("kind")
     @classmethod
@@ -172,6 +193,11 @@ class FaultTable(_Table):
             period=self.every,
             count=self.count,
             heal_after_s=self.restart_after if self.restart_after is not None else self.for_,
+            after_operations=self.after_operations,
+            in_flight=self.in_flight,
+            toxics=self.toxics,
+            links=self.links,
+            options=[(name, str(getattr(self, name))) for name in FAULT_OPTIONS if getattr(self, name) is not None],
         )
 
 
@@ -210,6 +236,59 @@ class Plan(_Table):
             if wanted not in CLUSTER_SELECTORS and wanted != "all" and wanted not in names:
                 words = ", ".join([*(SELECTORS if clusters else ["all"]), *names])
                 raise FaultMistake(f"{fault.kind} {wanted} has nothing to hit; the targets here are: {words}")
+
+            self._check_kind(fault, wanted)
+
+    def _check_kind(self, fault: FaultTable, wanted: str) -> None:
+        """Whether the kind of fault can be done to what it is aimed at. Errors: FaultMistake."""
+        can_hit = CATALOGUE[fault.kind].kinds
+        hit = self._hit_by(wanted)
+        if can_hit and not any(table.kind in can_hit for table in hit):
+            kinds = ", ".join(dict.fromkeys(table.kind for table in hit))
+            raise FaultMistake(f"{fault.kind} needs a [[target]] of kind {' or '.join(can_hit)}; {wanted} is {kinds}")
+        if self._links_for(fault) == PEER_LINKS and not any(table.kind == "raft" for table in hit):
+            raise FaultMistake(
+                f"{fault.kind} {wanted}: only a raft target has links between nodes; use links = clients"
+            )
+
+    def _hit_by(self, wanted: str) -> Sequence[TargetTable]:
+        """The targets that a fault aimed at `wanted` hits."""
+        clusters = [table for table in self.target if isinstance(table, ClusterTable)]
+        if wanted in CLUSTER_SELECTORS:
+            return clusters[:1]
+        if wanted == "all":
+            return clusters[:1] or list(self.target)
+        named = []
+        for table in self.target:
+            name = table.name or table.kind
+            names = node_names(name, table.nodes, table.kind) if isinstance(table, ClusterTable) else [name]
+            if wanted in names:
+                named.append(table)
+        return named
+
+    def _links_for(self, fault: FaultTable) -> str | None:
+        """Which links a fault acts on; None for most."""
+        needs = CATALOGUE[fault.kind].needs_links
+        if fault.kind != "link":
+            return needs
+        hit = self._hit_by(normal_target(fault.target))
+        peers = any(isinstance(table, RaftTable) and table.nodes > 1 for table in hit)
+        return fault.links or (PEER_LINKS if peers else CLIENT_LINKS)
+
+    def targets_with_links(self) -> list[TargetTable]:
+        """The targets, those with links that have a fault which needs them. Nobody else pays for a proxy."""
+        needed: dict[int, set[str]] = {}
+        for fault in self.fault:
+            links = self._links_for(fault)
+            if links is not None:
+                for table in self._hit_by(normal_target(fault.target)):
+                    needed.setdefault(id(table), set()).add(links)
+        tables: list[TargetTable] = []
+        for table in self.target:
+            wanted = table.link_kinds | needed.get(id(table), set())
+            links_value: Any = True if len(wanted) == 2 else next(iter(wanted), False)
+            tables.append(table.model_copy(update={"links": links_value}))
+        return tables
 
     def faults(self) -> list[FaultSpec]:
         """The faults in the order of the plan."""

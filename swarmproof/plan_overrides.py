@@ -90,6 +90,8 @@ def _fault(text: str) -> FaultTable:
         spec = parse_fault(text)
         values: dict[str, Any] = {"kind": spec.kind, "target": spec.target, "count": spec.count, "at": spec.at_s}
         values["for"] = spec.heal_after_s
+        values |= {"after_operations": spec.after_operations, "in_flight": spec.in_flight, "links": spec.links}
+        values |= {"toxics": list(spec.toxics), **{name: _number(value) for name, value in spec.options}}
         table = FaultTable.model_validate(
             {key: value for key, value in values.items() if value is not None} | _every(spec)
         )
@@ -98,6 +100,10 @@ def _fault(text: str) -> FaultTable:
     except ValidationError as error:
         raise PlanError(f"--fault {text!r}: {error.errors()[0]['msg']}") from error
     return table
+
+
+def _number(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
 
 
 def _every(spec: Any) -> dict[str, str]:

@@ -17,7 +17,7 @@ from records.run_directory import RUN_JSON, RunDirectory
 from swarmproof.console import Printer, targets_table
 from swarmproof.durations import show_s
 from swarmproof.ending import EXIT_HARNESS, EXIT_INVALID, undisturbed
-from swarmproof.faults.schedule import ScheduledFault, build_schedule
+from swarmproof.faults.schedule import FaultSpec, ScheduledFault, build_schedule
 from swarmproof.final_reads import keys_of, read_everything
 from swarmproof.fleet.locust_process import Load, LocustFleet, find_scenario
 from swarmproof.judging import judge_and_report
@@ -89,7 +89,7 @@ def run(request: RunRequest) -> int:
         raise TargetError("the plan has no run_time; give it one in [load] or with -t, such as -t 60s")
     directory = RunDirectory.create(request.root, request.name)
     printer.say(plan.title or request.name)
-    supervisor = Supervisor(directory, plan.target, seed=plan.seed, say=printer.say)
+    supervisor = Supervisor(directory, plan.targets_with_links(), seed=plan.seed, say=printer.say)
     try:
         hosts_for(scenario.stem, supervisor.targets, plan.load.host)  # a mistake shows before anything starts
         supervisor.start()
@@ -259,6 +259,9 @@ class _Session:
             if len(target.members) == 1
             for member in target.members
         }
+        board = self._supervisor.board
+        if board is not None:
+            singles.add(board.process)  # without its links nobody reaches anybody
         for child, sentence in self._supervisor.deaths:
             if child in singles:
                 raise HarnessFailed(sentence)
@@ -298,7 +301,14 @@ def print_schedule(request: RunRequest, schedule: Sequence[ScheduledFault], prin
     printer.result(f"load    {plan.load.locustfile}, {plan.load.users} users{rate}, {run_time}, seed {plan.seed}")
     for fault in schedule:
         heal = f", healed after {show_s(fault.spec.heal_after_s)}" if fault.spec.heal_after_s is not None else ""
-        printer.result(f"fault   {fault.due_s:8.3f} s  {fault.spec.kind} {fault.spec.target}{heal}")
+        printer.result(f"fault   {fault.due_s:8.3f} s  {fault.spec.what}{_condition(fault.spec)}{heal}")
+
+
+def _condition(spec: FaultSpec) -> str:
+    """What it waits for beyond its time."""
+    if spec.after_operations is not None:
+        return f" after {spec.after_operations} operations"
+    return f" when {spec.in_flight} are in flight on the leader" if spec.in_flight is not None else ""
 
 
 def _web_port() -> int:

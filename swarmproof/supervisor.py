@@ -23,6 +23,7 @@ from swarmproof.targets.base import Surroundings, Target, start_all, stop_all
 from swarmproof.targets.building import build_targets
 from swarmproof.targets.cluster import ClusterTarget
 from swarmproof.targets.guard import Guard
+from swarmproof.targets.links import LinkBoard
 from swarmproof.targets.process import ChildProcess
 
 
@@ -46,7 +47,10 @@ class Supervisor:
         self._control: ControlServer | None = None
         self._closed = False
         try:
-            around = Surroundings(self.guard, run.nodes_dir, self._on_death)
+            self.board = LinkBoard(self.guard, run.nodes_dir) if any(table.link_kinds for table in tables) else None
+            if self.board is not None:
+                self.board.process.on_death = self._on_death
+            around = Surroundings(self.guard, run.nodes_dir, self._on_death, self.board)
             self.targets: list[Target] = build_targets(tables, around)
             self.history = SupervisorHistory(run)
         except BaseException:
@@ -59,6 +63,8 @@ class Supervisor:
             write=self._write_fault,
             say=self._say_fault,
             probes=self._probes,
+            board=self.board,
+            operations=lambda: int(self.progress.get("count", 0)),
         )
 
     def __enter__(self) -> "Supervisor":
@@ -84,6 +90,8 @@ class Supervisor:
         self.engine.abandon()
         for problem in stop_all(self.targets):
             self.say(problem)
+        if self.board is not None:
+            self.board.stop()
 
     def close(self) -> None:
         """Stop everything and give back every process, socket and temporary file. Idempotent."""

@@ -10,6 +10,7 @@ from servers.connection import ConnectionGroup, Limits
 from servers.log_lines import log
 from servers.metrics import metrics_door
 from servers.raft.client_port import ClientConnection
+from servers.raft.disk_faults import FaultyFiles
 from servers.raft.file_system import RealFiles
 from servers.raft.log import DirectoryInUse, DiskFailed, DurableLog, LogCorrupt, WrongDirectory
 from servers.raft.node import NodeOptions, RaftNode
@@ -86,10 +87,11 @@ def open_node(arguments: Arguments, directory: Path, client_socket: socket.socke
     node_class = RaftNode if arguments.bug is None else _node_with(arguments.bug)
     if not arguments.fsync:
         log.warning("no_fsync", consequence="acknowledged writes are lost when the machine stops")
+    files = RealFiles(fsync=arguments.fsync)
+    if arguments.disk_faults is not None:
+        files = FaultyFiles(arguments.disk_faults, fsync=arguments.fsync)
     try:
-        opened = DurableLog.open(
-            directory, arguments.node_id, arguments.cluster_id, files=RealFiles(fsync=arguments.fsync)
-        )
+        opened = DurableLog.open(directory, arguments.node_id, arguments.cluster_id, files=files)
     except (DirectoryInUse, WrongDirectory, LogCorrupt) as error:
         raise CannotServe(str(error)) from error
     except DiskFailed as error:

@@ -60,6 +60,7 @@ class Arguments:
     write_timeout_s: float
     request_timeout_s: float
     log_level: str
+    disk_faults: Path | None  # None: the disk does what it does
     bug: str | None = None  # servers/bugs
 
     @property
@@ -113,6 +114,7 @@ def parse_arguments(argv: list[str] | None) -> Arguments:
         write_timeout_s=parsed.write_timeout,
         request_timeout_s=parsed.request_timeout,
         log_level=parsed.log_level,
+        disk_faults=parsed.disk_faults,
         bug=parsed.bug,
     )
 
@@ -149,6 +151,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     storage.add_argument(
         "--no-fsync", action="store_true", help="acknowledge before data is durable: loses writes, only for measuring"
+    )
+    storage.add_argument(
+        "--disk-faults",
+        type=Path,
+        metavar="FILE",
+        help="for experiments: while FILE holds `full` or `slow SECONDS`, the disk behaves like that",
     )
     timing = parser.add_argument_group("timing")
     timing.add_argument(

@@ -12,14 +12,15 @@ from typing import Any
 
 from records.faults import FaultRecord
 from swarmproof.durations import show_s
-from swarmproof.faults.catalogue import Fault
+from swarmproof.faults.fault import Fault, NoEffect, Strike
 from swarmproof.faults.probe import Probe
-from swarmproof.faults.selection import Choice
 from swarmproof.targets.base import Member
 from swarmproof.targets.cluster import ClusterMember, ClusterTarget
 from swarmproof.targets.errors import TargetError
 
 LOOK_AGAIN_S = 0.005
+# A healed cluster whose old leader still leads after this much has not elected another one, and will not.
+SETTLED_AFTER_HEAL_S = 2.0
 # An outage that lasts longer is reported without a new leader; the liveness of the cluster is judged elsewhere.
 OBSERVE_AFTER_HEAL_S = 15.0
 BACK_WITHIN_S = 30.0
@@ -32,20 +33,21 @@ class ActiveFault:
         self,
         record: FaultRecord,
         fault: Fault,
-        choice: Choice,
+        strike: Strike,
         *,
-        heal_after_s: float | None,
         load_start_ns: int | None,
         probe: Probe | None,
         write: Callable[[FaultRecord], None],
         say: Callable[[str], None],
     ) -> None:
         self.record = record
-        self.choice = choice
+        self.choice = strike.choice
         self.effect_seen = threading.Event()  # or given up
         self.done = threading.Event()
         self._fault = fault
-        self._heal_after_s = heal_after_s
+        self._doing = strike
+        strike.is_abandoned = lambda: self._abandoned
+        strike.wait = self._wait_unless_abandoned
         self._load_start_ns = load_start_ns
         self._probe = probe
         self._write_record = write
@@ -60,10 +62,13 @@ class ActiveFault:
         observer: threading.Thread | None = None
         try:
             self._strike()
-            if self.record.took_effect and self.choice.cluster is not None:
+            if self.record.took_effect and self.choice.cluster is not None and self.silences:
                 observer = threading.Thread(target=self._observe_outage, args=(self.choice.cluster,), daemon=True)
                 observer.start()
             self._wait_for_heal_time()
+        except (NoEffect, TargetError) as error:
+            self.record.error = str(error)
+            self._say(f"{self._describe()}: {error}")
         except Exception as error:  # the harness must survive a bug here and still heal
             self.record.error = f"{type(error).__name__}: {error}"
         finally:
@@ -78,6 +83,11 @@ class ActiveFault:
                 self._say(f"the record of {self._describe()} could not be written: {error.strerror or error}")
             finally:
                 self.done.set()  # somebody waits for it
+
+    @property
+    def silences(self) -> bool:
+        """Whether the victims cannot do their work meanwhile."""
+        return self._fault.silences_in(self._doing)
 
     def heal_now(self) -> None:
         """Heal without waiting for the time."""
@@ -104,12 +114,11 @@ class ActiveFault:
         if self._load_start_ns is not None:
             record.elapsed_s = round((record.requested_ns - self._load_start_ns) / 1e9, 3)
         self._write()  # known before it happens: a harness that dies now leaves a trace
-        for member in members:
-            self._fault.strike(member)
+        self._fault.begin(self._doing)
         deadline = time.monotonic() + self._fault.effect_within_s
         seen: list[str | None] = []
         while time.monotonic() < deadline:
-            seen = [self._fault.observed(member) for member in members]
+            seen = list(self._fault.evidence(self._doing))
             if all(seen):
                 break
             time.sleep(LOOK_AGAIN_S)
@@ -117,7 +126,9 @@ class ActiveFault:
         if members and all(seen):
             record.took_effect, record.effect_ns = True, time.monotonic_ns()
         else:
-            unseen = [member.name for member, text in zip(members, seen, strict=True) if not text]
+            unseen = [member.name for member in members]
+            if len(seen) == len(members):
+                unseen = [member.name for member, text in zip(members, seen, strict=True) if not text]
             record.error = f"no effect was seen on {', '.join(unseen)} within {self._fault.effect_within_s:g} s"
         self._write()
         what = record.observed if record.took_effect else record.error
@@ -141,7 +152,7 @@ class ActiveFault:
         with watch.urgently():
             if leader_before in victims:
                 found = None
-                while found is None and not self._outage_is_over():
+                while found is None and not self._outage_is_over() and not self._settled(cluster):
                     found = watch.wait_for_leader(0.1, after_ns=record.requested_ns, min_term=record.before["term"] + 1)
                 if found is not None:
                     seconds = (found.since_ns - record.requested_ns) / 1e9
@@ -173,11 +184,28 @@ class ActiveFault:
             healed_ns is not None and time.monotonic_ns() - healed_ns > OBSERVE_AFTER_HEAL_S * 1e9
         )
 
+    def _settled(self, cluster: ClusterTarget) -> bool:
+        healed_ns = self.record.healed_ns
+        if healed_ns is None or time.monotonic_ns() - healed_ns < SETTLED_AFTER_HEAL_S * 1e9:
+            return False
+        return cluster.leader() is not None
+
+    def _wait_unless_abandoned(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._abandoned and time.monotonic() < deadline:
+            time.sleep(min(0.05, seconds))
+
     def _wait_for_heal_time(self) -> None:
-        self._heal_now.wait(self._heal_after_s)
+        if self.record.took_effect or self._doing.heal_after_s is not None:
+            self._heal_now.wait(self._doing.heal_after_s)
 
     def _heal(self) -> None:
         problems: list[str] = []
+        try:
+            more = self._fault.end(self._doing)
+        except (NoEffect, TargetError) as error:
+            problems.append(str(error))
+            more = ""
         threads = [
             threading.Thread(target=self._heal_one, args=(m, problems), daemon=True) for m in self.choice.members
         ]
@@ -187,6 +215,7 @@ class ActiveFault:
             thread.join()
         with self._lock:
             self.record.healed_ns = time.monotonic_ns()
+            self.record.observed += more + self._doing.memory.get("after", "")
             if problems:
                 self.record.error = "; ".join([*([self.record.error] if self.record.error else []), *problems])
         self._healed.set()
@@ -201,8 +230,8 @@ class ActiveFault:
             member.process.resume()
             return
         try:
-            self._fault.heal(member)
-        except TargetError as error:
+            self._fault.heal_one(self._doing, member)
+        except (NoEffect, TargetError) as error:
             problems.append(f"{member.name} did not come back: {error}")
             return
         cluster = self.choice.cluster

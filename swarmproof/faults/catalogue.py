@@ -75,9 +75,9 @@ CATALOGUE: Final[Mapping[str, Fault]] = {
     fault.name: fault
     for fault in (
         Kill(),
-        KillCompacting(),
         Term(),
         Pause(),
+        KillCompacting(),
         RollingKill(),
         KillDuringElection(),
         Partition(),

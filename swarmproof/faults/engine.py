@@ -13,10 +13,13 @@ from records.faults import FaultRecord
 from swarmproof.durations import show_s
 from swarmproof.faults.active import ActiveFault
 from swarmproof.faults.catalogue import CATALOGUE
+from swarmproof.faults.fault import Strike
 from swarmproof.faults.probe import Probe
-from swarmproof.faults.schedule import ScheduledFault, check_kind
+from swarmproof.faults.schedule import FaultSpec, ScheduledFault, check_spec
 from swarmproof.faults.selection import CLUSTER_SELECTORS, Choice, NotNow, check_target, choose, normal_target
+from swarmproof.faults.triggers import Moment, NotReached
 from swarmproof.targets.base import Target
+from swarmproof.targets.links import LinkBoard
 
 LOOK_AGAIN_S = 0.02
 # A live request does not wait for ever for a leader to kill.
@@ -35,12 +38,17 @@ class FaultEngine:
         write: Callable[[FaultRecord], None],
         say: Callable[[str], None],
         probes: Mapping[str, Probe] | None = None,
+        board: LinkBoard | None = None,
+        operations: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`operations`: how many the load has done so far, for faults that strike after so many."""
         self._targets = targets
         self._seed = seed
         self._write = write
         self._say = say
         self._probes = probes or {}
+        self._board = board
+        self._operations = operations
         self._lock = threading.Lock()
         self._deciding = threading.Lock()
         self._active: list[ActiveFault] = []
@@ -48,6 +56,7 @@ class FaultEngine:
         self._ending = threading.Event()
         self._load_start_ns: int | None = None
         self._scheduler: threading.Thread | None = None
+        self._waiting: list[threading.Thread] = []
 
     def begin(self, schedule: Sequence[ScheduledFault], load_start_ns: int) -> None:
         """Carry out `schedule` from now on; its times count from `load_start_ns` (monotonic)."""
@@ -58,13 +67,17 @@ class FaultEngine:
 
     def inject(self, kind: str, target: str, heal_after_s: float | None = None) -> FaultRecord:
         """Carry out one fault now; gives its record when its effect was seen. Errors: FaultMistake, TargetError."""
-        check_kind(kind)
-        check_target(self._targets, target)
+        return self.inject_spec(FaultSpec(kind, normal_target(target), at_s=0.0, heal_after_s=heal_after_s))
+
+    def inject_spec(self, spec: FaultSpec) -> FaultRecord:
+        """As `inject`, with everything that a fault can be told."""
+        check_spec(spec)
+        check_target(self._targets, spec.target)
         with self._lock:
             number = self._next_id
             self._next_id += 1
-        record = FaultRecord(number, kind, normal_target(target), requested_ns=time.monotonic_ns())
-        active = self._start_when_allowed(record, heal_after_s, time.monotonic() + LIVE_WAIT_S)
+        record = FaultRecord(number, spec.kind, spec.target, requested_ns=time.monotonic_ns())
+        active = self._start_when_allowed(record, spec, time.monotonic() + LIVE_WAIT_S)
         if active is None:
             self._write(record)
         else:
@@ -87,6 +100,8 @@ class FaultEngine:
         self._ending.set()
         if self._scheduler is not None:
             self._scheduler.join()
+        for waiting in self._waiting:
+            waiting.join()
         self.heal()
 
     def abandon(self) -> None:
@@ -112,12 +127,28 @@ class FaultEngine:
                 record.error = f"the load ended before it was due at {show_s(scheduled.due_s)}"
                 self._write(record)
                 continue
-            if self._start_when_allowed(record, scheduled.spec.heal_after_s, float("inf")) is None:
-                self._write(record)
-                self._say_when(f"{record.kind} {record.target}: not carried out, {record.error}")
+            if scheduled.spec.is_conditional:  # it must not keep the others waiting
+                thread = threading.Thread(
+                    target=self._carry_out, args=(record, scheduled.spec), name=f"await-{record.id}", daemon=True
+                )
+                self._waiting.append(thread)
+                thread.start()
+            else:
+                self._carry_out(record, scheduled.spec)
+
+    def _carry_out(self, record: FaultRecord, spec: FaultSpec) -> None:
+        try:
+            met = Moment(spec, self._targets, self._operations).wait(self._ending)
+        except NotReached as error:
+            record.error = str(error)
+        else:
+            if self._start_when_allowed(record, spec, float("inf"), met) is not None:
+                return
+        self._write(record)
+        self._say_when(f"{record.kind} {record.target}: not carried out, {record.error}")
 
     def _start_when_allowed(
-        self, record: FaultRecord, heal_after_s: float | None, deadline: float
+        self, record: FaultRecord, spec: FaultSpec, deadline: float, met: str = ""
     ) -> ActiveFault | None:
         """Choose whom to hit and strike as soon as that is allowed; None when it never was (the record says why)."""
         rng = random.Random(f"{self._seed}/victim/{record.id}")
@@ -126,15 +157,15 @@ class FaultEngine:
         while True:
             with self._deciding:  # a live request and the schedule must not each take half of a quorum
                 try:
-                    choice = choose(self._targets, record.target, rng)
+                    choice = CATALOGUE[spec.kind].widen(choose(self._targets, record.target, rng), rng)
                     reason = self._not_yet(record.target, choice)
                 except NotNow as error:
                     reason = str(error)
                 if not reason:
-                    record.why = choice.why
+                    record.why = choice.why + (f"; {met}" if met else "")
                     if reasons:
                         record.why += f"; waited {show_s(time.monotonic() - began)} because {', then '.join(reasons)}"
-                    return self._start(record, choice, heal_after_s)
+                    return self._start(record, spec, choice, rng)
             if reason not in reasons:
                 reasons.append(reason)
             if self._ending.is_set() or time.monotonic() > deadline:
@@ -144,7 +175,7 @@ class FaultEngine:
 
     def _not_yet(self, target: str, choice: Choice) -> str:
         """Why these must not be hit now; empty when they may."""
-        down = {member.name for active in self._unfinished() for member in active.choice.members}
+        down = {member.name for active in self._unfinished() if active.silences for member in active.choice.members}
         members = choice.members
         if target in CLUSTER_SELECTORS and choice.cluster is not None:
             members = choice.cluster.members  # a quorum is not to be lost by two faults that each would leave one
@@ -155,12 +186,22 @@ class FaultEngine:
         ]
         return f"{', '.join(waiting_for)} was not back yet" if waiting_for else ""
 
-    def _start(self, record: FaultRecord, choice: Choice, heal_after_s: float | None) -> ActiveFault:
+    def _start(self, record: FaultRecord, spec: FaultSpec, choice: Choice, rng: random.Random) -> ActiveFault:
+        strike = Strike(
+            record.id,
+            choice,
+            dict(spec.options),
+            spec.toxics,
+            spec.links,
+            spec.heal_after_s,
+            rng,
+            self._board,
+            self._targets,
+        )
         active = ActiveFault(
             record,
             CATALOGUE[record.kind],
-            choice,
-            heal_after_s=heal_after_s,
+            strike,
             load_start_ns=self._load_start_ns,
             probe=self._probes.get(choice.cluster.name) if choice.cluster is not None else None,
             write=self._write,

@@ -10,7 +10,7 @@ from swarmproof.targets.cluster import ClusterTarget
 from swarmproof.targets.errors import NoSuchTarget
 
 _NODE = re.compile(r"(?:node\s*|n)?(\d+)")
-CLUSTER_SELECTORS = frozenset({"leader", "follower", "majority"})
+CLUSTER_SELECTORS = frozenset({"leader", "follower", "majority", "halves", "bridge"})
 
 
 class NotNow(Exception):
@@ -67,6 +67,14 @@ def _choose_in_cluster(cluster: ClusterTarget, wanted: str, rng: random.Random) 
         if not followers:
             raise NotNow("the cluster had no follower")
         return Choice([rng.choice(followers)], f"drawn from the followers of {leader.name}", cluster)
+    if wanted == "bridge":  # not the leader: it would have nobody on the far side to miss
+        if len(followers) < 2:
+            raise NotNow("fewer than two followers were running")
+        return Choice([rng.choice(followers)], f"bridge drawn from the followers of {leader.name}", cluster)
+    if wanted == "halves":
+        half = rng.sample(list(cluster.members), len(cluster.members) // 2)
+        half.sort(key=lambda member: member.node_id)
+        return Choice(half, f"the smaller half, drawn; {leader.name} led term {found.term}", cluster)
     count = len(cluster.members) // 2 + 1
     if len(followers) < count - 1:
         raise NotNow("fewer than a majority were running")

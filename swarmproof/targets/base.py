@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from swarmproof.targets.errors import NoSuchTarget, TargetError
 from swarmproof.targets.guard import Guard
+from swarmproof.targets.links import LinkBoard
 from swarmproof.targets.process import ChildProcess, State
 
 # From start to answering: a loaded 2-core machine imports gevent in about 1 s; the rest is room.
@@ -87,6 +88,7 @@ class Surroundings(NamedTuple):
     guard: Guard
     nodes_dir: Path
     on_death: Callable[[ChildProcess, str], None] | None = None
+    board: LinkBoard | None = None  # None: no links, everybody dials everybody
 
 
 def accepts(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> bool:

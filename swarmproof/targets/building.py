@@ -61,7 +61,9 @@ def _build(table: TargetTable, around: Surroundings) -> Target:
     assert table.kind in TARGET_KINDS
     if isinstance(table, RaftTable | EtcdTable | PySyncObjTable):
         name = table.name or table.kind
-        return _CLUSTERS[table.kind](table.nodes, around, name=name, ports=table.ports, arguments=table.arguments)
+        return _CLUSTERS[table.kind](
+            table.nodes, around, name=name, ports=table.ports, arguments=table.arguments, links=table.link_kinds
+        )
     if isinstance(table, CommandTable):
         return CommandTarget(
             table.command,
@@ -73,5 +75,8 @@ def _build(table: TargetTable, around: Surroundings) -> Target:
             env=table.env or None,
             cwd=Path(table.cwd) if table.cwd else None,
             ready_within_s=table.ready_within,
+            links=table.link_kinds,
         )
-    return ServerTarget(table.kind, around, name=table.name, port=table.port, arguments=table.arguments)
+    return ServerTarget(
+        table.kind, around, name=table.name, port=table.port, arguments=table.arguments, links=table.link_kinds
+    )

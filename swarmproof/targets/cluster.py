@@ -7,7 +7,7 @@ A store (raft.py, etcd.py, pysyncobj.py) says how one node is started (`_make_me
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +22,8 @@ from swarmproof.targets.base import (
 )
 from swarmproof.targets.errors import TargetNotReady, TargetNotStarted
 from swarmproof.targets.kv_client import CALL_TIMEOUT_S, KvConnection, KvUnavailable
-from swarmproof.targets.ports import is_free
+from swarmproof.targets.links import CLIENTS, LinkPlan, link_name
+from swarmproof.targets.ports import free_ports, is_free
 from swarmproof.targets.process import ChildProcess
 from swarmproof.targets.raft_watch import Leadership, RaftWatch
 
@@ -98,8 +99,12 @@ class ClusterTarget(Target):
         name: str = "",
         ports: Sequence[int] | None = None,
         arguments: Sequence[str] = (),
+        links: Collection[str] = (),
     ) -> None:
+        """`links`: PEERS, CLIENTS or both: which of its connections go through links of the board."""
         self.name = name or self.kind
+        self._links = frozenset(links) if around.board is not None else frozenset()
+        self._link_plans: list[LinkPlan] = []
         self.watch: RaftWatch | None = None
         self._count = nodes
         self._around = around
@@ -113,6 +118,20 @@ class ClusterTarget(Target):
 
     def prepare(self) -> None:
         """What must be there before a node starts. Part of `start`; for those who start the nodes one by one."""
+        if self._around.board is not None and self._link_plans:
+            self._around.board.open(LOOPBACK, self._link_plans)
+
+    def _client_ports(self, names: Sequence[str], ports: Sequence[int], *, framed: bool = False) -> Sequence[int]:
+        """The ports that clients are told: those of the nodes, or of links in front of them."""
+        self._link_plans = []
+        if CLIENTS not in self._links:
+            return ports
+        link_ports = free_ports(len(ports))
+        self._link_plans = [
+            LinkPlan(link_name(CLIENTS, name), link_port, port, framed)
+            for name, link_port, port in zip(names, link_ports, ports, strict=True)
+        ]
+        return link_ports
 
     @property
     def members(self) -> Sequence[ClusterMember]:

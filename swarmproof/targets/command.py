@@ -5,12 +5,13 @@ In the command and in `ready`, `{port}` stands for the port that the target was 
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from swarmproof.targets.base import LOOPBACK, READY_WITHIN_S, Member, Surroundings, Target, accepts
 from swarmproof.targets.errors import TargetError, TargetNotStarted
+from swarmproof.targets.links import CLIENTS, LinkPlan, link_name
 from swarmproof.targets.ports import free_ports, is_free
 from swarmproof.targets.process import ChildProcess
 
@@ -105,8 +106,11 @@ class CommandTarget(Target):
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         ready_within_s: float = READY_WITHIN_S,
+        links: Collection[str] = (),
     ) -> None:
+        """With `links`, clients are given a link in front of the port; a `host` without {port} stays as it is."""
         self.name = name
+        self._board = around.board if CLIENTS in links else None
         self._asked_port = port
         self._port = port if port is not None else free_ports(1)[0]
         try:
@@ -116,7 +120,8 @@ class CommandTarget(Target):
         if not words:
             raise TargetError(f"the command of target {name} is empty; give the program and its arguments")
         words = [self._with_port(word) for word in words]
-        self.address = self._with_port(host or "tcp://127.0.0.1:{port}")
+        self._client_port = free_ports(1)[0] if self._board is not None else self._port
+        self.address = (host or "tcp://127.0.0.1:{port}").replace("{port}", str(self._client_port))
         self._ready = parse_ready(self._with_port(ready), self._port)
         self._member = CommandMember(name, words, self._ready, around, env=env, cwd=cwd, ready_within_s=ready_within_s)
 
@@ -132,6 +137,8 @@ class CommandTarget(Target):
                 "stop the program that uses it or choose another port"
             )
         try:
+            if self._board is not None:
+                self._board.open(LOOPBACK, [LinkPlan(link_name(CLIENTS, self.name), self._client_port, self._port)])
             self._member.start()
         except BaseException:
             self._member.process.stop()

@@ -118,7 +118,8 @@ class EtcdTarget(ClusterTarget):
                     env=_environment(),
                 )
             )
-        self.address = "etcd://" + ",".join(f"{LOOPBACK}:{port}" for port in ports)
+        client_ports = self._client_ports([member.name for member in members], ports)
+        self.address = "etcd://" + ",".join(f"{LOOPBACK}:{port}" for port in client_ports)
         return members
 
     def _data_dir(self, name: str) -> Path:

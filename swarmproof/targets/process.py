@@ -187,6 +187,11 @@ class ChildProcess:
         """SIGTERM, without waiting: the process may drain."""
         self.signal(signal.SIGTERM, ends_it=True)
 
+    def expect_end(self, wanted: bool = True) -> None:
+        """What is about to be done to it makes it end by itself: that is no unexpected death."""
+        with self._lock:
+            self._end_is_wanted = wanted
+
     def pause(self) -> None:
         """SIGSTOP to the whole group."""
         if self.signal(signal.SIGSTOP):

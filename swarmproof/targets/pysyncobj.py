@@ -43,5 +43,6 @@ class PySyncObjTarget(ClusterTarget):
                     around=self._around,
                 )
             )
-        self.address = "kv://" + ",".join(f"{LOOPBACK}:{port}" for port in ports)
+        client_ports = self._client_ports([member.name for member in members], ports)
+        self.address = "kv://" + ",".join(f"{LOOPBACK}:{port}" for port in client_ports)
         return members

@@ -2,12 +2,16 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from swarmproof.targets.base import LOOPBACK, READY_WITHIN_S, START_ATTEMPTS, Member, Surroundings, Target, accepts
 from swarmproof.targets.errors import TargetNotStarted
+from swarmproof.targets.links import CLIENTS, LinkPlan, link_name
 from swarmproof.targets.ports import free_ports, is_free
 from swarmproof.targets.process import ChildProcess
+
+# In the folder of a websocket_rpc server: while it is there, calls are answered with errors.
+RPC_ERRORS_NAME = "rpc-errors"
 
 # Kind -> the scheme of the address that its users are given.
 SCHEMES: Mapping[str, str] = {
@@ -54,11 +58,13 @@ class ServerTarget(Target):
         name: str | None = None,
         port: int | None = None,
         arguments: Sequence[str] = (),
+        links: Collection[str] = (),
     ) -> None:
         self.kind = kind
         self.name = name or kind
         self._around = around
-        self._arguments = arguments
+        self._has_link = around.board is not None and CLIENTS in links
+        self._arguments = [*self._fault_arguments(), *arguments]
         self._asked_port = port
         self._make_member(port if port is not None else free_ports(1)[0])
 
@@ -74,6 +80,11 @@ class ServerTarget(Target):
             )
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
+                if self._around.board is not None and self._has_link:
+                    plan = LinkPlan(
+                        link_name(CLIENTS, self.name), self._client_port, self._member.port, self.kind == "envelope"
+                    )
+                    self._around.board.open(LOOPBACK, [plan])
                 self._member.start()
             except TargetNotStarted:
                 taken = not is_free(self._member.port)
@@ -88,4 +99,13 @@ class ServerTarget(Target):
 
     def _make_member(self, port: int) -> None:
         self._member = ServerMember(self.name, self.kind, port, self._arguments, self._around)
-        self.address = f"{SCHEMES[self.kind]}://{LOOPBACK}:{port}"
+        self._client_port = free_ports(1)[0] if self._has_link else port
+        self.address = f"{SCHEMES[self.kind]}://{LOOPBACK}:{self._client_port}"
+
+    def _fault_arguments(self) -> list[str]:
+        """What lets a fault ask the server to misbehave."""
+        if self.kind == "f00d":
+            return ["--admin-port", "0"]
+        if self.kind == "websocket_rpc":
+            return ["--errors-while", str(self._around.nodes_dir / self.name / RPC_ERRORS_NAME)]
+        return []

@@ -16,7 +16,7 @@ from typing import Any
 from swarmproof.control import MAX_LINE_BYTES, bindable, may_speak
 from swarmproof.faults.proxy.link import Link
 from swarmproof.faults.proxy.loop import READ, Loop
-from swarmproof.faults.proxy.toxics import parse_toxics
+from swarmproof.faults.proxy.toxics import merge_toxics
 
 MAX_LINKS = 1000
 MAX_CALLERS = 16
@@ -59,7 +59,7 @@ class ControlPort:
             if command == "open":
                 return self._open(links)
             if command == "set":
-                toxics = {self._link(name): parse_toxics(texts) for name, texts in links.items()}
+                toxics = {self._link(name): merge_toxics(texts) for name, texts in links.items()}
                 for link, chosen in toxics.items():
                     link.set_toxics(chosen)
                 return {"set": len(toxics)}

@@ -51,6 +51,12 @@ def parse_toxics(texts: Iterable[str], default: Direction = "down") -> tuple[Tox
     return tuple(found.values())
 
 
+def merge_toxics(texts: Iterable[str]) -> tuple[Toxic, ...]:
+    """Toxics that several faults have put on one link: of a kind, the last one counts. Errors: ToxicMistake."""
+    found = {(toxic.kind, toxic.direction): toxic for text in texts for toxic in parse_toxic(text)}
+    return tuple(found.values())
+
+
 def parse_toxic(text: str, default: Direction = "down") -> list[Toxic]:
     """`latency=50ms±10ms` as one Toxic, or two when it works in both directions. Errors: ToxicMistake."""
     words = text.strip()

@@ -1,0 +1,113 @@
+"""What every kind of fault knows: how to strike, how its effect is observed, how it is healed.
+
+Most kinds act on each victim by itself (`strike`, `observed`, `heal`); those that act on what is between the victims,
+or on one after the other, override the verbs for the whole choice (`begin`, `evidence`, `end`).
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from swarmproof.faults.selection import Choice
+from swarmproof.targets.base import Member, Target
+from swarmproof.targets.links import CLIENTS, PEERS, LinkBoard
+
+# What a target must have been started with so that a kind can act on it.
+PEER_LINKS: Final = PEERS
+CLIENT_LINKS: Final = CLIENTS
+
+MEMBER_TARGETS: Final = ("leader", "follower", "majority", "all", "node")
+
+
+class NoEffect(Exception):
+    """The fault cannot be carried out here; the text is the sentence for the record."""
+
+
+@dataclass
+class Strike:
+    """One fault under way: whom it hits, its options as strings (`{"mode": "TIMEOUT"}`), and what it must remember."""
+
+    owner: int
+    choice: Choice
+    options: Mapping[str, str]
+    toxics: Sequence[str]
+    links: str | None
+    heal_after_s: float | None
+    rng: random.Random
+    board: LinkBoard | None
+    targets: Sequence[Target]
+    is_abandoned: Callable[[], bool] = lambda: False
+    wait: Callable[[float], None] = lambda seconds: None
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    def links_board(self) -> LinkBoard:
+        """Errors: NoEffect without links."""
+        if self.board is None or not self.board.names:
+            raise NoEffect(
+                "there are no links to act on; start the targets with links (`links = true` in [[target]], "
+                "or `swarmproof up --links`)"
+            )
+        return self.board
+
+
+class Fault:
+    """One kind of fault. Healing is idempotent."""
+
+    name: str
+    summary: str
+    heal_word: str  # what healing is called on the command line: `restart 5s`, `for 3s`
+    # How long the effect may take to be seen before it counts as not taken effect.
+    effect_within_s: float = 2.0
+    # Words beside a server's name that can be its target.
+    selectors: ClassVar[Sequence[str]] = MEMBER_TARGETS
+    # Kinds of target that it can hit; empty: every kind.
+    kinds: ClassVar[Sequence[str]] = ()
+    # Option -> an example; which of them must be given.
+    options: ClassVar[Mapping[str, str]] = {}
+    required: ClassVar[Sequence[str]] = ()
+    # Whether the victims cannot do their work while it lasts: a leader among them is replaced, and they count as away.
+    silences = True
+    # Links that it acts on.
+    needs_links: str | None = None
+
+    def await_moment(self, victims: Sequence[Member]) -> str | None:
+        """Wait for the moment to strike; what to say when it did not come. Most kinds strike at once."""
+        return None
+
+    def widen(self, choice: Choice, rng: random.Random) -> Choice:
+        """The choice with those who are hit, too. Errors: NotNow."""
+        return choice
+
+    def begin(self, strike: Strike) -> None:
+        """Begin, without waiting for the effect. Errors: NoEffect, TargetError."""
+        for member in strike.choice.members:
+            self.strike(member)
+
+    def evidence(self, strike: Strike) -> Sequence[str | None]:
+        """What is seen of the effect, one text for each part of it; None where nothing is seen yet."""
+        return [self.observed(member) for member in strike.choice.members]
+
+    def end(self, strike: Strike) -> str:
+        """End what is not a matter of one victim; what is to be added to what was observed. Errors: TargetError."""
+        return ""
+
+    def heal_one(self, strike: Strike, member: Member) -> None:
+        """End it for this victim and wait until it answers. Errors: TargetError."""
+        self.heal(member)
+
+    def silences_in(self, strike: Strike) -> bool:
+        return self.silences
+
+    # For the kinds that act on each victim by itself.
+
+    def strike(self, victim: Member) -> None:
+        """Begin, without waiting for the effect."""
+        raise NotImplementedError
+
+    def observed(self, victim: Member) -> str | None:
+        """What is seen of the effect on this victim, such as `n1 is gone: it was killed by SIGKILL`, or None."""
+        return None
+
+    def heal(self, victim: Member) -> None:
+        """End it and wait until the victim answers. Errors: TargetError."""

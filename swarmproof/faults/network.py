@@ -1,0 +1,205 @@
+"""Faults of the network: partitions, toxics on links, mass disconnects. All of them act through the link proxy.
+
+Each node sends on the connection that it dialled, so the link `n1>n2` carries what n1 says to n2 and nothing else: a
+one-way partition is one link cut. A cut link swallows bytes and stays open, as when packets are lost.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS, Fault, NoEffect, Strike
+from swarmproof.faults.proxy.toxics import parse_toxic
+from swarmproof.targets.base import Member
+from swarmproof.targets.links import CLIENTS, Counters, link_name
+
+CUT = ("drop",)
+SILENT_TOXICS = frozenset({"drop", "stall", "timeout"})
+
+
+class _LinkFault(Fault):
+    """Shared: toxics on links from `begin` to `end`, and counters as evidence."""
+
+    heal_word = "for"
+    needs_links = PEER_LINKS
+    effect_within_s = 3.0  # a heartbeat passes every 50 ms; a loaded machine takes its time
+
+    def end(self, strike: Strike) -> str:
+        if strike.board is not None:
+            strike.board.withdraw(strike.owner)
+        return ""
+
+    def heal(self, victim: Member) -> None:
+        """Nothing is left to do for one victim."""
+
+    def _apply(self, strike: Strike, names: Sequence[str], toxics: Sequence[str]) -> None:
+        board = strike.links_board()
+        missing = [name for name in names if name not in board.names]
+        if missing or not names:
+            raise NoEffect(
+                f"there is no link {missing[0] if missing else ''} to act on; start the target with links "
+                "(`links = true` in [[target]], or `swarmproof up --links`)"
+            )
+        strike.memory["names"] = list(names)
+        # Before the counters are read: what is carried between the reading and the cut would count against it.
+        board.apply(strike.owner, dict.fromkeys(names, toxics))
+        strike.memory["before"] = board.counters()
+
+
+class _Cut(_LinkFault):
+    """Shared by the partitions: links that carry nothing. `_severed` says which."""
+
+    kinds: ClassVar[Sequence[str]] = ("raft",)
+
+    def begin(self, strike: Strike) -> None:
+        self._apply(strike, self._severed(strike), CUT)
+
+    def evidence(self, strike: Strike) -> Sequence[str | None]:
+        names: list[str] = strike.memory["names"]
+        before: Mapping[str, Counters] = strike.memory["before"]
+        now = strike.links_board().counters()
+        carried = sum(_carried(now[name]) - _carried(before[name]) for name in names)
+        swallowed = sum(_swallowed(now[name]) - _swallowed(before[name]) for name in names)
+        tried = sum(now[name]["accepted"] - before[name]["accepted"] for name in names)
+        if carried or not (swallowed or tried):
+            return [None]
+        return [f"{_count(names)} carry nothing ({strike.memory['words']}): {swallowed} bytes swallowed"]
+
+    def _severed(self, strike: Strike) -> list[str]:
+        raise NotImplementedError
+
+
+class Partition(_Cut):
+    name = "partition"
+    summary = "the victims and the other nodes do not hear each other; halves and bridge split the cluster"
+    selectors: ClassVar[Sequence[str]] = ("leader", "follower", "node", "halves", "bridge")
+
+    def _severed(self, strike: Strike) -> list[str]:
+        members, everybody = _sides(strike)
+        if strike.choice.why.startswith("bridge"):
+            (bridge,) = members
+            others = [name for name in everybody if name != bridge]
+            strike.rng.shuffle(others)
+            left, right = others[: len(others) // 2], others[len(others) // 2 :]
+            strike.memory["words"] = f"{', '.join(left)} | {', '.join(right)}; {bridge} hears both"
+        else:
+            left, right = members, [name for name in everybody if name not in members]
+            strike.memory["words"] = f"{', '.join(left)} | {', '.join(right)}"
+        return [link_name(a, b) for a in left for b in right] + [link_name(b, a) for a in left for b in right]
+
+
+class PartitionOut(_Cut):
+    name = "partition-out"
+    summary = "one-way: nobody hears the victim, which still hears the others"
+    selectors: ClassVar[Sequence[str]] = ("leader", "follower", "node")
+
+    def _severed(self, strike: Strike) -> list[str]:
+        (victim,), everybody = _sides(strike)
+        strike.memory["words"] = f"from {victim}"
+        return [link_name(victim, other) for other in everybody if other != victim]
+
+
+class PartitionIn(_Cut):
+    name = "partition-in"
+    summary = "one-way: the victim hears nobody, the others still hear it"
+    selectors: ClassVar[Sequence[str]] = ("leader", "follower", "node")
+
+    def _severed(self, strike: Strike) -> list[str]:
+        (victim,), everybody = _sides(strike)
+        strike.memory["words"] = f"to {victim}"
+        return [link_name(other, victim) for other in everybody if other != victim]
+
+
+class Toxics(_LinkFault):
+    name = "link"
+    summary = "toxics on the links of the victims: latency, jitter, bandwidth, drop, stall, reset, corrupt ..."
+    selectors: ClassVar[Sequence[str]] = ("leader", "follower", "node", "all")
+
+    def begin(self, strike: Strike) -> None:
+        board = strike.links_board()
+        where = links_of(strike)
+        names = [
+            name
+            for name in sorted(board.names)
+            for member in strike.choice.members
+            if _belongs(name, member.name, where)
+        ]
+        default = "up" if where == PEER_LINKS else "down"
+        toxics = [_with_direction(text, default) for text in strike.toxics]
+        self._apply(strike, sorted(set(names)), toxics)
+
+    def evidence(self, strike: Strike) -> Sequence[str | None]:
+        names: list[str] = strike.memory["names"]
+        before: Mapping[str, Counters] = strike.memory["before"]
+        now = strike.links_board().counters()
+        moved = sum(sum(now[name].values()) - sum(before[name].values()) for name in names)
+        touched = any(now[name] != before[name] for name in names)
+        if not touched:
+            return [None]
+        return [f"{', '.join(strike.toxics)} on {_count(names)} in use ({abs(moved)} bytes and events since)"]
+
+    def silences_in(self, strike: Strike) -> bool:
+        kinds = {toxic.kind for text in strike.toxics for toxic in parse_toxic(text) if toxic.share >= 1}
+        return links_of(strike) == PEER_LINKS and bool(kinds & SILENT_TOXICS)
+
+
+class Disconnect(_LinkFault):
+    name = "disconnect"
+    summary = "every client connection of the victims is reset at the same moment; they may connect again at once"
+    selectors: ClassVar[Sequence[str]] = ("leader", "follower", "node", "all")
+    needs_links = CLIENT_LINKS
+    silences = False
+
+    def begin(self, strike: Strike) -> None:
+        board = strike.links_board()
+        names = [link_name(CLIENTS, member.name) for member in strike.choice.members]
+        missing = [name for name in names if name not in board.names]
+        if missing:
+            raise NoEffect(f"there is no link {missing[0]}; start the target with `links = true` in [[target]]")
+        strike.memory["reset"] = board.reset_connections(names)
+
+    def evidence(self, strike: Strike) -> Sequence[str | None]:
+        count = strike.memory["reset"]
+        return [f"{count} connections were reset" if count else None]
+
+    def end(self, strike: Strike) -> str:
+        return ""
+
+
+def links_of(strike: Strike) -> str:
+    """Peers or clients: as asked for, or what the victims have."""
+    if strike.links is not None:
+        return strike.links
+    has_peers = len(strike.choice.cluster.members) > 1 if strike.choice.cluster is not None else False
+    return PEER_LINKS if has_peers else CLIENT_LINKS
+
+
+def _sides(strike: Strike) -> tuple[list[str], list[str]]:
+    cluster = strike.choice.cluster
+    if cluster is None:
+        raise NoEffect("a partition needs a cluster")
+    return [member.name for member in strike.choice.members], [member.name for member in cluster.members]
+
+
+def _belongs(link: str, member: str, where: str) -> bool:
+    source, _, destination = link.partition(">")
+    if where == CLIENT_LINKS:
+        return source == CLIENTS and destination == member
+    return source != CLIENTS and member in (source, destination)
+
+
+def _with_direction(text: str, default: str) -> str:
+    """On a peer link messages go `up` only, so that is what a latency there means."""
+    toxics = parse_toxic(text, "up" if default == "up" else "down")
+    return text if len(toxics) > 1 or ":" in text.partition("=")[0] else f"{toxics[0].direction}:{text}"
+
+
+def _carried(counters: Counters) -> int:
+    return counters["up_bytes"] + counters["down_bytes"]
+
+
+def _swallowed(counters: Counters) -> int:
+    return counters["up_swallowed_bytes"] + counters["down_swallowed_bytes"]
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names)} link{'s' if len(names) != 1 else ''}"
