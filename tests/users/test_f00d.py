@@ -54,3 +54,26 @@ def test_an_unreadable_acknowledgement_is_a_decode_error_and_no_second_attempt()
         assert device.requests == 1
     assert result["outcomes"] == [False]
     assert result["samples"]["tcp_comm_decode_errors_total|wrong acknowledgement"] == 1
+
+
+def test_each_run_of_one_process_begins_with_empty_metrics() -> None:
+    program = (
+        "from locust.env import Environment\n"
+        "from locust import events\n"
+        "from argparse import Namespace\n"
+        "from users import f00d_metrics, f00d_report\n"
+        "environment = Environment(parsed_options=Namespace(performance_report='x.json'))\n"
+        "environment.create_local_runner()\n"
+        "events.init.fire(environment=environment)\n"
+        "def total(): return sum(s.value for m in f00d_metrics.registry.collect() for s in m.samples)\n"
+        "environment.events.test_start.fire(environment=environment)\n"
+        "f00d_metrics.DeviceMetrics('A').sent.inc(3)\n"
+        "f00d_metrics.samples.add(1.5)\n"
+        "assert total() >= 3 and f00d_metrics.samples.collect\n"
+        "environment.events.test_start.fire(environment=environment)\n"
+        "assert total() == 0, total()\n"
+        "assert f00d_metrics.samples.take() == []\n"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE_S, check=False)
+    assert ended.returncode == 0, ended.stderr
