@@ -13,6 +13,7 @@ over all connections several times a second, delays kept in one heap.
 """
 
 import heapq
+import os
 import ssl
 import sys
 from collections.abc import Callable
@@ -49,6 +50,9 @@ TICK_S: Final = 0.1
 MIN_SWEEP: Final = 500
 
 _NS_PER_S: Final = 1_000_000_000
+
+
+_yield_processor: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 class Engine:
@@ -190,11 +194,16 @@ class Engine:
         if now_ns >= self._tick_ns:
             self._tick(now_ns)
         wires = self._wires
-        wait_s = 0.0
-        linger_s = 0.0 if self._paced else LINGER_S
+        lingers = not self._paced
+        is_lingering = False  # not before the first replies: the engine may have been woken for something else
         while self._readiness is not None:
-            ready = self._readiness.poll(wait_s)
-            wait_s = linger_s
+            ready = self._readiness.poll(0)
+            if not ready and is_lingering:
+                # Whoever shares this processor, perhaps the server itself, goes first: several replies gather
+                # meanwhile, and sending them wakes nobody.
+                _yield_processor()
+                ready = self._readiness.poll(LINGER_S)
+            is_lingering = lingers
             if not ready:
                 return
             for fd, mask in ready:
