@@ -13,7 +13,7 @@ from servers.envelope import EnvelopeConnection
 EVERY: Final = 100
 FREEZE_S: Final = 2.0
 # After the first request, so that the freeze falls into the middle of a short run.
-FREEZE_AFTER_S: Final = 2.0
+FREEZE_AFTER_S: Final = 1.0
 # Of the frames that arrived in more than one piece.
 EVERY_SEAM: Final = 20
 
