@@ -87,7 +87,7 @@ COUNTED = ("echo", "toggle", "echo text", "echo binary", "add", "get_time", "err
 class LocustLoad:
     """A scenario in a Locust environment of this process."""
 
-    def __init__(self, row: str, port: int, users: int, depth: int, engine: bool, options: dict[str, Any]) -> None:
+    def __init__(self, row: str, port: int, users: int, *, depth: int, engine: bool, options: dict[str, Any]) -> None:
         user_class, scheme = CLASSES[row]
         parsed = {"depth": depth, "engine": engine, "payload_bytes": 64, "message": "text", "connect_deadline": 30.0}
         if row.startswith("f00d"):
@@ -138,7 +138,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.row == "floor":
         load = Floor(arguments.port, arguments.users)
     else:
-        load = LocustLoad(arguments.row, arguments.port, arguments.users, arguments.depth, arguments.engine, options)
+        load = LocustLoad(
+            arguments.row,
+            arguments.port,
+            arguments.users,
+            depth=arguments.depth,
+            engine=arguments.engine,
+            options=options,
+        )
         deadline = time.monotonic() + 120
         while load.connected < arguments.users and time.monotonic() < deadline:
             gevent.sleep(0.1)

@@ -49,7 +49,7 @@ _RPC = "id, shape, result"
 
 
 def _pair(
-    name: str, client: str, target: str, checks: str, bars: tuple[float, float], engine: bool = True
+    name: str, client: str, target: str, checks: str, bars: tuple[float, float], *, engine: bool = True
 ) -> list[Row]:
     how = "engine" if engine else "scripted"
     return [
