@@ -18,6 +18,11 @@ case $name in
     all) tests=(tests) ;;
 esac
 
+# As with make: TESTS=tests/protocols/test_frames.py runs these alone.
+if [[ ${TESTS:-} ]]; then
+    read -ra tests <<<"$TESTS"
+fi
+
 options=(-q)
 html=
 coverage=
@@ -52,7 +57,8 @@ fi
 
 status=0
 if [[ $coverage ]]; then
-    rm -f .coverage.*
+    # A file of its own for each session: two at a time do not mix.
+    export COVERAGE_FILE=$PWD/test-reports/.coverage-$name-$$
     # The processes that tests start are measured too: coverage hooks into every Python of the environment.
     $python -m coverage run --rcfile=scripts/coverage.ini \
         -m pytest "${tests[@]}" "${options[@]}" || status=$?
@@ -61,6 +67,7 @@ if [[ $coverage ]]; then
     if [[ $html ]]; then
         $python -m coverage html --rcfile=scripts/coverage.ini --quiet --directory "test-reports/coverage-$name"
     fi
+    rm -f "$COVERAGE_FILE"*
 else
     $python -m pytest "${tests[@]}" "${options[@]}" || status=$?
 fi
