@@ -64,7 +64,11 @@ class _Reporting:
             self._serve()
 
     def _serve(self) -> None:
-        text = options.value(self._environment.parsed_options, "f00d_metrics_port")
+        try:
+            text = options.value(self._environment.parsed_options, "f00d_metrics_port")
+        except options.OptionMistake as mistake:  # typed into the web form
+            logger.error("%s", mistake)
+            return
         if not text:
             return
         port = int(text)
