@@ -53,7 +53,16 @@ class _TargetTable(_Table):
 class ServerTable(_TargetTable):
     """A reference server."""
 
-    kind: Literal["envelope", "f00d", "websocket_echo", "websocket_rpc"]
+    kind: Literal[
+        "envelope",
+        "f00d",
+        "websocket_echo",
+        "websocket_rpc",
+        "websocket_tools",
+        "websocket_performance",
+        "websocket_load",
+        "websocket_security",
+    ]
     port: Port | None = None
     arguments: list[str] = []
 
@@ -304,6 +313,10 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "f00d": ServerTable,
     "websocket_echo": ServerTable,
     "websocket_rpc": ServerTable,
+    "websocket_tools": ServerTable,
+    "websocket_performance": ServerTable,
+    "websocket_load": ServerTable,
+    "websocket_security": ServerTable,
     "raft": RaftTable,
     "etcd": EtcdTable,
     "pysyncobj": PySyncObjTable,

@@ -44,8 +44,9 @@ DEFAULT_WEB_PORT = 8089
 HOST_OF_SCENARIO = {
     "envelope": ("envelope",),
     "f00d": ("f00d",),
-    "websocket_echo": ("websocket_echo",),
+    "websocket_echo": ("websocket_echo", "websocket_load"),
     "websocket_rpc": ("websocket_rpc",),
+    "websocket_tools": ("websocket_tools",),
     "raft_kv": ("raft", "etcd", "pysyncobj"),
 }
 MIXED = "mixed"

@@ -22,8 +22,15 @@ from swarmproof.targets.servers import ServerTarget
 
 # What `swarmproof up` starts when nothing is named: everything that needs no argument.
 EVERYTHING = ("envelope", "f00d", "websocket_echo", "websocket_rpc", "raft")
-# What must be asked for: these need a program that does not come with us.
-ON_REQUEST = ("etcd", "pysyncobj")
+# What must be asked for: these need a program that does not come with us, or a scenario with options of its own.
+ON_REQUEST = (
+    "etcd",
+    "pysyncobj",
+    "websocket_tools",
+    "websocket_performance",
+    "websocket_load",
+    "websocket_security",
+)
 _TABLES: dict[str, type[RaftTable | EtcdTable | PySyncObjTable]] = {
     "raft": RaftTable,
     "etcd": EtcdTable,

@@ -19,6 +19,10 @@ SCHEMES: Mapping[str, str] = {
     "f00d": "tcp",
     "websocket_echo": "ws",
     "websocket_rpc": "ws",
+    "websocket_tools": "ws",
+    "websocket_performance": "ws",
+    "websocket_load": "ws",
+    "websocket_security": "ws",
 }
 
 
