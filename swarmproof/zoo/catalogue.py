@@ -52,11 +52,11 @@ _KILLS = Scenario(
 _MANY_KEYS = Scenario(
     "raft",
     "raft_kv",
-    run_time_s=7,
-    users=10,
-    options={"depth": 2, "keys": 2000},
-    faults=("kill leader @2.9s restart 0.5s",),
-    jitter_s=0.4,
+    run_time_s=9,
+    users=20,
+    options={"depth": 4, "keys": 2000},
+    faults=("kill leader @1.5s restart 0.7s", "kill leader @4.5s restart 0.7s"),
+    jitter_s=0.8,
 )
 _STEADY = Scenario("raft", "raft_kv", run_time_s=6, users=10, options={"depth": 2, "keys": 10})
 _PAUSES = Scenario(
