@@ -23,7 +23,7 @@ from records.latency import (
     LatencyStore,
     read_deltas,
 )
-from records.run_directory import RunDirectory
+from records.run_directory import RUN_JSON, RunDirectory
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -194,3 +194,31 @@ def test_runs_of_equal_times_count_as_so_many_single_operations() -> None:
             one_by_one.record("echo", intended_ns, call_ns, return_ns)
     in_runs.record_runs("echo", *(np.array(column, dtype=np.int64) for column in zip(*runs, strict=True)))
     assert in_runs.take()["operations"] == one_by_one.take()["operations"]
+
+
+def test_a_run_is_read_by_its_own_clock_wherever_and_whenever_it_is_read(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.prepare()
+    recorder = LatencyRecorder()
+    recorder.record("echo", 5 * S, 5 * S, 7 * S)
+    log = LatencyLog(run.latency_dir / "far.msgpack", "far")
+    delta = recorder.take()
+    delta["clock"] = [100 * S, 90_000 * S]  # a machine that had been up for 100 s then
+    log.append(delta)
+    log.close()
+    # The run began on a machine that had been up for 1100 s at that moment; this one's clock is another still.
+    run.write_json(RUN_JSON, {"load": {"clock": [1040 * S, 89_940 * S]}})
+    assert LatencyStore.load(run).seconds() == [1007]
+
+
+@pytest.mark.parametrize("facts", [{}, {"load": {"clock": "noon"}}, {"load": {"clock": [1]}}, []])
+def test_a_run_that_names_no_clock_is_read_by_this_machines(tmp_path: Path, facts: object) -> None:
+    run = RunDirectory(tmp_path)
+    run.prepare()
+    run.write_json(RUN_JSON, facts)
+    recorder = LatencyRecorder()
+    recorder.record("echo", 5 * S, 5 * S, 7 * S)
+    log = LatencyLog(run.latency_dir / "near.msgpack", "near")
+    log.append(recorder.take())
+    log.close()
+    assert LatencyStore.load(run).seconds() == [7]
