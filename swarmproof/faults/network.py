@@ -4,6 +4,7 @@ Each node sends on the connection that it dialled, so the link `n1>n2` carries w
 one-way partition is one link cut. A cut link swallows bytes and stays open, as when packets are lost.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from swarmproof.targets.base import Member
 from swarmproof.targets.links import CLIENTS, Counters, link_name
 
 CUT = ("drop",)
+SILENT_FOR_S = 0.3
 SILENT_TOXICS = frozenset({"drop", "stall", "timeout"})
 
 
@@ -132,14 +134,28 @@ class Toxics(_LinkFault):
         before: Mapping[str, Counters] = strike.memory["before"]
         now = strike.links_board().counters()
         moved = sum(sum(now[name].values()) - sum(before[name].values()) for name in names)
+        if self.silences_in(strike) or any(_is_silent(text) for text in strike.toxics):
+            return [self._silence(strike, now)]
         touched = any(now[name] != before[name] for name in names)
         if not touched:
             return [None]
         return [f"{', '.join(strike.toxics)} on {_count(names)} in use ({abs(moved)} bytes and events since)"]
 
     def silences_in(self, strike: Strike) -> bool:
-        kinds = {toxic.kind for text in strike.toxics for toxic in parse_toxic(text) if toxic.share >= 1}
-        return links_of(strike) == PEER_LINKS and bool(kinds & SILENT_TOXICS)
+        return links_of(strike) == PEER_LINKS and any(_is_silent(text) for text in strike.toxics)
+
+    @staticmethod
+    def _silence(strike: Strike, now: Mapping[str, Counters]) -> str | None:
+        """Nothing is carried for a while: on links between nodes a heartbeat passes every 50 ms."""
+        names: list[str] = strike.memory["names"]
+        before: Mapping[str, Counters] = strike.memory["before"]
+        since = strike.memory.setdefault("silent_since", time.monotonic())
+        if any(_carried(now[name]) != _carried(before[name]) for name in names):
+            strike.memory["before"], strike.memory["silent_since"] = now, time.monotonic()
+            return None
+        if time.monotonic() - since < SILENT_FOR_S:
+            return None
+        return f"{', '.join(strike.toxics)}: {_count(names)} carried nothing for {SILENT_FOR_S:g} s"
 
 
 class Disconnect(_LinkFault):
@@ -191,6 +207,10 @@ def _with_direction(text: str, default: str) -> str:
     """On a peer link messages go `up` only, so that is what a latency there means."""
     toxics = parse_toxic(text, "up" if default == "up" else "down")
     return text if len(toxics) > 1 or ":" in text.partition("=")[0] else f"{toxics[0].direction}:{text}"
+
+
+def _is_silent(text: str) -> bool:
+    return any(toxic.kind in SILENT_TOXICS and toxic.share >= 1 for toxic in parse_toxic(text))
 
 
 def _carried(counters: Counters) -> int:

@@ -4,8 +4,9 @@ Full and slow act through a file that the node was told to obey (`servers.raft -
 real one, ENOSPC from the write, at every file the log uses; what it cannot show is a file system that misbehaves in
 other ways. Truncation and bit flips change the log of a node that was killed. SIGKILL alone loses nothing that was
 written, since the page cache outlives the process: cutting the tail stands in for what a power failure would lose.
-A node that forgets what it acknowledged is outside of what Raft promises. It is done to one follower at a time, and
-what it forgot is then on the other nodes.
+A node that forgets what it acknowledged is outside of what Raft promises, so it is done to a follower, whose entries
+the others have; a node that notices that it forgot, or that a bit is wrong, must refuse to go on. Healing then gives
+it back its log as it was.
 """
 
 import re
@@ -30,6 +31,8 @@ DEFAULT_CUT_BYTES = 7
 # Behind the header record, so that the flip hits entries; well before the end, which may be a torn write.
 FLIP_AT_SHARE = 0.5
 REFUSED_WITHIN_S = 20.0
+# A node that runs for so long has heard from its leader, and lives with what it has.
+SETTLED_AFTER_S = 2.0
 _SLOW_SYNC = re.compile(r"WARNING disk_fault ")
 
 
@@ -109,21 +112,31 @@ class _Damage(_OnDisk):
 
     def heal_one(self, strike: Strike, member: Member) -> None:
         """Start on the damaged file; when the node refuses it, start on the file as it was."""
-        if member.process.state is not State.EXITED:
+        process = member.process
+        if process.state is not State.EXITED:
             return
+        on_death, process.on_death = process.on_death, None  # a refusal is what is expected of it
         try:
-            member.start(REFUSED_WITHIN_S)
-        except TargetError:
-            refusal = (member.process.last_lines(1) or ["it said nothing"])[0]
-            member.process.stop()
+            started = True
+            try:
+                member.start(REFUSED_WITHIN_S)
+            except TargetError:
+                started = False
+            # It may notice only when the leader tells it what it had acknowledged.
+            process.expect_end()
+            if started and not process.wait_for_exit(SETTLED_AFTER_S):
+                strike.memory["after"] = f"; {member.name} started with it and caught up"
+                return
+            refusal = (process.last_lines(1) or ["it said nothing"])[0]
+            process.stop()
             _put_back(member)
             member.start()
             strike.memory["after"] = (
                 f"; {member.name} refused the damaged log ({refusal}) and got the undamaged one back"
             )
-        else:
-            strike.memory["after"] = f"; {member.name} started with it and caught up"
         finally:
+            process.expect_end(False)
+            process.on_death = on_death
             _forget_saved(member)
 
     def heal(self, victim: Member) -> None:

@@ -14,13 +14,16 @@ from swarmproof.history import SupervisorHistory
 from swarmproof.targets.base import Surroundings, Target
 from swarmproof.targets.command import CommandTarget
 from swarmproof.targets.guard import Guard
+from swarmproof.targets.links import LinkBoard
 from swarmproof.targets.raft import RaftTarget
 
 
 class Harness:
     """An engine over targets; `lines` is what a person would read, `written` every state of every record."""
 
-    def __init__(self, targets: Sequence[Target], run: RunDirectory, seed: int = 1) -> None:
+    def __init__(
+        self, targets: Sequence[Target], run: RunDirectory, seed: int = 1, board: LinkBoard | None = None
+    ) -> None:
         self.lines: list[str] = []
         self.written: list[FaultRecord] = []
         self.history = SupervisorHistory(run)
@@ -30,6 +33,7 @@ class Harness:
             write=lambda record: self.written.append(deepcopy(record)),
             say=self.lines.append,
             probes={t.name: Probe(t, self.history) for t in targets if isinstance(t, RaftTarget)},
+            board=board,
         )
 
     def last(self, number: int) -> FaultRecord:
