@@ -12,8 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from records.faults import FaultRecord, read_faults
+from records.latency import LatencyStore
 from records.operations import FAIL, INFO, OK, Operation, read_operations
 from records.run_directory import OUTAGES_CSV, RunDirectory
+from swarmproof.phases import Moments, percentiles_of
 
 NS_PER_S = 1_000_000_000
 # Around the window: a gap begins with the last success before the strike and ends with the first one after it.
@@ -30,14 +32,22 @@ COLUMNS = (
     "detection_s",
     "new_leader_s",
     "first_ack_s",
+    "back_to_baseline_s",
     "worst_client_gap_s",
     "worst_key_gap_s",
     "failed",
     "unknown",
     "delayed",
+    "lost_operations",
+    "p50_before_us",
+    "p99_before_us",
+    "p50_during_us",
+    "p99_during_us",
+    "p50_after_us",
+    "p99_after_us",
     "healed_after_s",
 )
-SUMMED_UP = ("detection_s", "new_leader_s", "first_ack_s", "worst_client_gap_s")
+SUMMED_UP = ("detection_s", "new_leader_s", "first_ack_s", "back_to_baseline_s", "worst_client_gap_s")
 
 
 def write_outages(run: RunDirectory) -> dict[str, dict[str, float]]:
@@ -49,7 +59,8 @@ def write_outages(run: RunDirectory) -> dict[str, dict[str, float]]:
     if not faults:
         return {}
     operations = [o for o in read_operations(run) if not o.final and o.process != "supervisor"]
-    rows = [outage_of(fault, operations) for fault in faults]
+    moments, latency = Moments(operations), LatencyStore.load(run)
+    rows = [outage_of(fault, operations) | phases_of(fault, moments, latency) for fault in faults]
     with run.file(OUTAGES_CSV).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -61,7 +72,7 @@ def outage_of(fault: FaultRecord, operations: Sequence[Operation]) -> dict[str, 
     """One row; None where there was nothing to measure."""
     strike_ns = fault.requested_ns
     first_ack_s = fault.figures.get("first_ack_s")
-    end_ns = strike_ns + int(first_ack_s * NS_PER_S) if first_ack_s is not None else fault.healed_ns or strike_ns
+    end_ns = window_end_ns(fault)
     touched = [o for o in operations if o.call_ns <= end_ns and (o.return_ns is None or o.return_ns >= strike_ns)]
     touched = [o for o in touched if o.return_ns is not None or o.call_ns >= strike_ns - AROUND_NS]
     bad = [o for o in touched if o.status in (FAIL, INFO)]
@@ -85,12 +96,34 @@ def outage_of(fault: FaultRecord, operations: Sequence[Operation]) -> dict[str, 
     }
 
 
+def phases_of(fault: FaultRecord, moments: Moments, latency: LatencyStore) -> dict[str, Any]:
+    """The columns that compare the time of the fault with the time around it."""
+    strike_ns = fault.requested_ns
+    end_ns = window_end_ns(fault)
+    back_s = moments.back_after_s(strike_ns, end_ns)
+    over_ns = strike_ns + int(back_s * NS_PER_S) if back_s is not None else end_ns
+    return {
+        "detection_s": moments.detected_after_s(strike_ns, end_ns),
+        "back_to_baseline_s": back_s,
+        "lost_operations": moments.lost_operations(strike_ns, over_ns),
+        **percentiles_of(latency, strike_ns, over_ns),
+    }
+
+
+def window_end_ns(fault: FaultRecord) -> int:
+    """The first acknowledged write after the strike, or else the heal."""
+    first_ack_s = fault.figures.get("first_ack_s")
+    if first_ack_s is not None:
+        return fault.requested_ns + int(first_ack_s * NS_PER_S)
+    return fault.healed_ns or fault.requested_ns
+
+
 def summary_of(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Min, median and max of each figure over the faults that have it."""
     rows = list(rows)
     found: dict[str, dict[str, float]] = {}
     for name in SUMMED_UP:
-        values = [float(row[name]) for row in rows if row[name] is not None]
+        values = [float(row[name]) for row in rows if row.get(name) is not None]
         if values:
             found[name] = {
                 "min": min(values),

@@ -49,6 +49,13 @@ HOST_OF_SCENARIO = {
     "websocket_tools": ("websocket_tools",),
     "raft_kv": ("raft", "etcd", "pysyncobj"),
 }
+# Figures of outages.csv that the end of a run shows, with the words for them.
+RECOVERY_WORDS = {
+    "detection_s": "first error or silence",
+    "new_leader_s": "new leader",
+    "first_ack_s": "first acknowledged write",
+    "back_to_baseline_s": "back to the baseline",
+}
 MIXED = "mixed"
 MIXED_HOST_OPTIONS = {
     "envelope": "envelope-host",
@@ -207,10 +214,11 @@ class _Session:
             self._problems.append(str(error))
         self._run.update_json(RUN_JSON, {"recovery": recovery})
         code = judge_and_report(self._run, self._printer)
-        ack = recovery.get("first_ack_s")
-        if ack is not None and ack["count"] > 1:
-            times = f"min {ack['min']:.2f} s, median {ack['median']:.2f} s, max {ack['max']:.2f} s"
-            self._printer.result(f"outages first acknowledged write over {ack['count']:.0f} faults: {times}")
+        for name, words in RECOVERY_WORDS.items():
+            figures = recovery.get(name)
+            if figures is not None and figures["count"] > 1:
+                times = f"min {figures['min']:.2f} s, median {figures['median']:.2f} s, max {figures['max']:.2f} s"
+                self._printer.result(f"outages {words} over {figures['count']:.0f} faults: {times}")
         for problem in self._problems:
             self._printer.error(problem)
         if self._problems and code != EXIT_INVALID:
