@@ -101,6 +101,9 @@ def up(
         list[str] | None,
         typer.Argument(metavar="[TARGET]...", help="envelope, f00d, websocket_echo, websocket_rpc, raft; default all."),
     ] = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Put links between all of them, for partitions, toxics and disconnects.")
+    ] = False,
     out: Out = RUNS,
     quiet: Quiet = False,
 ) -> None:
@@ -112,7 +115,7 @@ def up(
     """
     from swarmproof.up import up as run_up
 
-    raise typer.Exit(run_up(targets or [], out, quiet=quiet))
+    raise typer.Exit(run_up(targets or [], out, quiet=quiet, links=links))
 
 
 @app.command()
@@ -138,7 +141,9 @@ def run(
     ] = None,
     thresholds: Annotated[
         list[str] | None,
-        typer.Option("--threshold", metavar="LIMIT", help='As "p99{envelope echo}<5ms"; repeatable.'),
+        typer.Option(
+            "--threshold", metavar="LIMIT", help='As "p99{envelope echo}<5ms", "fail_ratio over 9s<5% abort".'
+        ),
     ] = None,
     options: Annotated[
         list[str] | None,
@@ -207,9 +212,10 @@ def status(
 
 @app.command()
 def fault(
-    kind: Annotated[str, typer.Argument(help="kill, term or pause.")],
+    kind: Annotated[str, typer.Argument(help="kill, term, pause, partition, link ...: see `swarmproof faults`.")],
     target: Annotated[
-        list[str] | None, typer.Argument(help="leader, follower, node N, majority, all, or a server's name.")
+        list[str] | None,
+        typer.Argument(help="leader, follower, node N, majority, all, or a server's name; then toxics and options."),
     ] = None,
     heal_after: Annotated[
         str | None,
@@ -219,11 +225,28 @@ def fault(
 ) -> None:
     """Strike a target of the running supervisor now.
 
-    Example: `swarmproof fault kill leader --restart 5s`
+    Example: `swarmproof fault kill leader --restart 5s`, `swarmproof fault link leader latency=50ms --for 10s`
     """
     from swarmproof.remote import send_fault
 
     raise typer.Exit(send_fault(run, RUNS, kind, " ".join(target or ["leader"]), heal_after))
+
+
+@app.command()
+def faults() -> None:
+    """List the kinds of fault: what each does, to whom, and with which options.
+
+    Example: `swarmproof faults`
+    """
+    from swarmproof.faults.catalogue import CATALOGUE
+    from swarmproof.faults.proxy.toxics import TOXICS
+
+    width = max(map(len, CATALOGUE))
+    for name, kind in CATALOGUE.items():
+        options = "".join(f" {option}={example}" for option, example in kind.options.items())
+        whom = ", ".join(["node N" if word == "node" else word for word in kind.selectors])
+        _say(f"{name:<{width}}  {kind.summary}\n{'':<{width}}  on {whom} or a name{options}")
+    _say("toxics of `link`: " + ", ".join(example for _, example, _ in TOXICS.values()))
 
 
 @app.command()

@@ -14,9 +14,9 @@ from typing import Any
 from records.faults import FaultRecord, append_fault
 from records.run_directory import CONTROL_SOCKET, RunDirectory
 from swarmproof.control import ControlServer, Reply, Request
-from swarmproof.durations import parse_duration_s
 from swarmproof.faults.engine import FaultEngine
 from swarmproof.faults.probe import Probe
+from swarmproof.faults.schedule import parse_fault
 from swarmproof.history import SupervisorHistory
 from swarmproof.plan import TargetTable
 from swarmproof.targets.base import Surroundings, Target, start_all, stop_all
@@ -120,11 +120,8 @@ class Supervisor:
             return self.status()
         if command == "fault":
             after = request.get("heal_after")
-            record = self.engine.inject(
-                str(request.get("kind", "")),
-                str(request.get("target", "leader")),
-                parse_duration_s(after) if after is not None else None,
-            )
+            words = f"{request.get('kind', '')} {request.get('target', 'leader')} @0s"
+            record = self.engine.inject_spec(parse_fault(words + (f" for {after}" if after is not None else "")))
             return {
                 "took_effect": record.took_effect,
                 "chosen": record.chosen,

@@ -12,10 +12,12 @@ from swarmproof.targets.building import EVERYTHING, table_for
 LOOK_AT_SIGNALS_S = 1.0
 
 
-def up(words: Sequence[str], root: Path, *, quiet: bool = False) -> int:
-    """Start `words` (all reference targets when empty) and stay; the exit code. Errors: TargetError, PlanError."""
+def up(words: Sequence[str], root: Path, *, quiet: bool = False, links: bool = False) -> int:
+    """Start `words` (all reference targets when empty) and stay; the exit code.
+
+    `links`: their connections go through links that faults can change. Errors: TargetError, PlanError."""
     printer = Printer(quiet=quiet)
-    tables = [table_for(word) for word in words or EVERYTHING]
+    tables = [table_for(word).model_copy(update={"links": links}) for word in words or EVERYTHING]
     run = RunDirectory.create(root, "up")
     supervisor = Supervisor(run, tables, seed=1, say=printer.say)
     try:

@@ -196,6 +196,8 @@ class ActiveFault:
             time.sleep(min(0.05, seconds))
 
     def _wait_for_heal_time(self) -> None:
+        if self._fault.is_instant:
+            return
         if self.record.took_effect or self._doing.heal_after_s is not None:
             self._heal_now.wait(self._doing.heal_after_s)
 

@@ -164,6 +164,7 @@ class Disconnect(_LinkFault):
     selectors: ClassVar[Sequence[str]] = ("leader", "follower", "node", "all")
     needs_links = CLIENT_LINKS
     silences = False
+    is_instant = True
 
     def begin(self, strike: Strike) -> None:
         board = strike.links_board()

@@ -141,3 +141,49 @@ def test_ctrl_c_while_targets_start_leaves_nothing(tmp_path: Path) -> None:
     assert command.wait(60) == 0
     assert_all_gone(command, tmp_path)
     command.close()
+
+
+def test_links_can_be_cut_on_command_and_die_with_the_supervisor(up: Up, tmp_path: Path) -> None:
+    command = up("--links", "raft", "envelope")
+    rows = status(tmp_path)
+    mistake = swarmproof("fault", "link", "leader", "poison=1", directory=tmp_path)
+    assert "there is no toxic 'poison'" in mistake.stderr
+    struck = swarmproof("fault", "partition", "leader", directory=tmp_path)
+    assert struck.returncode == 0, struck
+    assert "4 links carry nothing" in struck.stdout
+    victim = next(name for name, row in rows.items() if row["role"] == "leader")
+    wait_until(
+        lambda: any(row["role"] == "leader" and name != victim for name, row in status(tmp_path).items()),
+        "another leader",
+    )
+    proxies = [line for line in processes_with(command.mark) if "swarmproof.faults.proxy" in line]
+    assert len(proxies) == 1
+    command.signal(signal.SIGKILL)
+    command.wait()
+    assert_all_gone(command, tmp_path)
+    run = (tmp_path / "runs" / "latest").resolve()
+    wait_until(lambda: not list(run.glob("nodes/links/*.sock")), "the proxy's socket to be removed")
+
+
+def test_links_end_with_a_signal_and_a_proxy_that_dies_is_reported(up: Up, tmp_path: Path) -> None:
+    command = up("--links", "envelope")
+    (proxy,) = [line for line in processes_with(command.mark) if "swarmproof.faults.proxy" in line]
+    os.kill(int(proxy.split()[0]), signal.SIGKILL)
+    assert "links died: it was killed by SIGKILL" in command.read_until("died")
+    command.signal(signal.SIGINT)
+    assert command.wait(60) == 0
+    assert_all_gone(command, tmp_path)
+    assert not list((tmp_path / "runs").glob("*/nodes/links/*.sock"))
+
+
+def test_a_server_can_be_asked_to_misbehave(up: Up, tmp_path: Path) -> None:
+    command = up("f00d")
+    struck = swarmproof("fault", "mode", "f00d", "mode=TIMEOUT", directory=tmp_path)
+    assert "f00d answers as TIMEOUT (before: SUCCESS)" in struck.stdout, struck
+    assert "healed: f00d" in swarmproof("heal", directory=tmp_path).stdout
+    again = swarmproof("fault", "mode", "f00d", "mode=DISCONNECT", directory=tmp_path)
+    assert "f00d answers as DISCONNECT (before: SUCCESS)" in again.stdout, again
+    missing = swarmproof("fault", "mode", "f00d", directory=tmp_path)
+    assert "mode needs mode, such as mode=TIMEOUT" in missing.stderr
+    command.signal(signal.SIGINT)
+    assert command.wait(60) == 0
