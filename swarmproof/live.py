@@ -63,6 +63,8 @@ class LiveProgress:
             f"{line.get('failed', 0)} failed",
             f"{line.get('unknown', 0)} unknown",
         ]
+        if line.get("dropped"):
+            parts.append(f"{line['dropped']} DROPPED")
         if line.get("p99_us"):
             parts.append(f"p99 {float(line['p99_us']) / 1000:.1f} ms")
         for cluster in self._clusters:
