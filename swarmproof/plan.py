@@ -18,6 +18,7 @@ from swarmproof.faults.catalogue import CATALOGUE, SELECTORS
 from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS
 from swarmproof.faults.schedule import FaultMistake, FaultSpec, check_kind, fault_spec
 from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
+from swarmproof.judge.limits import read_limit
 from swarmproof.plan_errors import PlanError, sentence_for
 from swarmproof.targets.cluster import NODE_COUNTS, node_names
 
@@ -30,6 +31,18 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 # Keys of a [[fault]] that only some kinds have; the catalogue says which.
 FAULT_OPTIONS = ("mode", "delay", "share", "bytes")
 Option = str | int | float | bool
+
+
+def _threshold(value: object) -> object:
+    """{ limit = "< 5%", abort = true } as "< 5% abort"."""
+    if isinstance(value, dict):
+        if set(value) - {"limit", "abort"} or not isinstance(value.get("limit"), str):
+            raise ValueError('a threshold is a text such as "< 50ms", or { limit = "< 50ms", abort = true }')
+        return f"{value['limit']} abort" if value.get("abort") is True else value["limit"]
+    return value
+
+
+Threshold = Annotated[str, BeforeValidator(_threshold)]
 
 
 class _Table(BaseModel):
@@ -218,8 +231,15 @@ class Plan(_Table):
     target: list[TargetTable] = []
     load: LoadTable
     fault: list[FaultTable] = []
-    thresholds: dict[str, str] = {}
+    thresholds: dict[str, Threshold] = {}
     evidence: dict[str, int | float | str | bool] = {}
+
+    @field_validator("thresholds")
+    @classmethod
+    def _readable(cls, thresholds: dict[str, str]) -> dict[str, str]:
+        for left, right in thresholds.items():
+            read_limit(left, right)
+        return thresholds
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Plan":

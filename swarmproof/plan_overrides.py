@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from swarmproof.durations import parse_duration_s, parse_load_rate
 from swarmproof.faults.schedule import FaultMistake, parse_fault
+from swarmproof.judge.limits import ThresholdError, read_limit
 from swarmproof.plan import FaultTable, Plan
 from swarmproof.plan_errors import PlanError
 
@@ -82,6 +83,10 @@ def _threshold(text: str) -> tuple[str, str]:
     match = _THRESHOLD.fullmatch(text)
     if match is None:
         raise PlanError(f"--threshold {text!r} is not a limit; write it like 'p99{{kv append}}<50ms' or 'recovery<3s'")
+    try:
+        read_limit(match[1], f"{match[2]} {match[3]}")
+    except ThresholdError as error:
+        raise PlanError(f"--threshold {text!r}: {error}") from error
     return match[1], f"{match[2]} {match[3]}"
 
 

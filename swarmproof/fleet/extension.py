@@ -29,6 +29,7 @@ from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
 from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirectory, RunDirectoryError
+from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
 from swarmproof.fleet.shipping import Receiver, Shipper
@@ -60,6 +61,8 @@ class RunExtension:
         self._health = Health()
         self._offered = Offered()
         self._clock = read_clock()
+        self._watch = Watch({})
+        self._aborted = ""
         self._start_ns = 0
         self._lost_workers: set[str] = set()
 
@@ -100,6 +103,7 @@ class RunExtension:
         self._offered = Offered(getattr(options, "rate", ""))
         self._lost_workers = set()
         self._start_ns = time.monotonic_ns()
+        self._watch, self._aborted = Watch(self.run.read_json(RUN_JSON) or {}), ""
         self.run.update_json(RUN_JSON, {"load": self._describe_load(options)})
         self._progress = ProgressWriter(self.run)
         if self.is_master:
@@ -174,6 +178,18 @@ class RunExtension:
                 self._offered.add(recorder.offered.take())
         if self._progress:
             self._progress.write(self._progress_line())
+            self._abort_if_missed()
+
+    def _abort_if_missed(self) -> None:
+        if self._aborted:
+            return
+        missed = self._watch.missed(self.store, time.monotonic_ns(), self._start_ns, has_workers=self.is_master)
+        if missed:
+            self._aborted = missed
+            logger.error("the run is ended because %s", missed)
+            runner = self.environment.runner
+            # Not from the ticker itself, which the end of the run kills. The web UI stays for a next run.
+            gevent.spawn(runner.stop if self.environment.web_ui else runner.quit)
 
     def _progress_line(self) -> dict[str, Any]:
         runner = self.environment.runner
@@ -292,6 +308,7 @@ class RunExtension:
             "end_ns": time.monotonic_ns(),
             "end_time": time.time(),
             "lost_workers": sorted(self._lost_workers),
+            "aborted": self._aborted,
             **self._health.facts(),
             **self._offered.facts(),
             "errors": [

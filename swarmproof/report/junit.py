@@ -24,7 +24,7 @@ def render_junit(contents: Contents) -> str:
     checks = contents.checks or [
         {"name": "verdict", "verdict": "unknown", "reason": "; ".join(contents.notes) or "the run was not judged"}
     ]
-    cases = [_case(contents, check) for check in checks]
+    cases = [_case(contents, each) for check in checks for each in _with_limits(check)]
     suite = ElementTree.Element(
         "testsuite",
         name=_clean(f"swarmproof {contents.title}"),
@@ -39,6 +39,27 @@ def render_junit(contents: Contents) -> str:
     root.append(suite)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _with_limits(check: dict[str, Any]) -> list[dict[str, Any]]:
+    """A check; the one of thresholds as one for each of them, so that a CI server names the one that was missed."""
+    evidence = check.get("evidence")
+    results = evidence.get("results") if isinstance(evidence, dict) else None
+    if check.get("name") != "thresholds" or not isinstance(results, list) or not results:
+        return [check]
+    aborted = evidence.get("aborted") if isinstance(evidence, dict) else None
+    limits = [
+        {
+            "name": f"threshold {result.get('limit')}",
+            "verdict": "valid" if result.get("holds") else "missed",
+            "reason": result.get("text", ""),
+        }
+        for result in results
+        if isinstance(result, dict)
+    ]
+    if aborted:
+        limits.append({"name": "threshold not aborted", "verdict": "missed", "reason": str(aborted)})
+    return limits
 
 
 def _case(contents: Contents, check: dict[str, Any]) -> ElementTree.Element:

@@ -36,6 +36,20 @@ def test_an_unknown_check_is_an_error(without_effect: RunDirectory) -> None:
     assert "did not take effect" in error.get("message", "")
 
 
+def test_each_threshold_is_a_case_of_its_own(valid: RunDirectory) -> None:
+    contents = read_contents(valid)
+    results = [
+        {"limit": "p99 < 5ms", "holds": False, "text": "p99 is 9ms, the limit is < 5ms"},
+        {"limit": "rate > 10", "holds": True, "text": "rate is 20, the limit is > 10"},
+    ]
+    check = {"name": "thresholds", "verdict": "missed", "reason": "1 of 2", "evidence": {"results": results}}
+    contents.verdict = {"checks": [check]}
+    suite = ElementTree.fromstring(render_junit(contents))[0]
+    assert [case.get("name") for case in suite] == ["threshold p99 < 5ms", "threshold rate > 10"]
+    assert (suite.get("failures"), suite.get("tests")) == ("1", "2")
+    assert suite[0][0].get("message") == "p99 is 9ms, the limit is < 5ms"
+
+
 def test_a_missed_threshold_is_a_failure(valid: RunDirectory) -> None:
     contents = read_contents(valid)
     contents.verdict = {"checks": [{"name": "thresholds", "verdict": "missed", "reason": "p99 is 2 s"}]}

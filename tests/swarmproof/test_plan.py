@@ -68,6 +68,24 @@ def test_a_plan_is_what_it_says() -> None:
     assert plan.thresholds == {"p99{append}": "< 50ms"}
 
 
+def test_a_threshold_may_end_the_run() -> None:
+    limits = '"p99{append}" = { limit = "< 50ms", abort = true }\n"fail_ratio over 10s" = { limit = "< 1%" }'
+    plan = parse_plan(PLAN.replace('"p99{append}" = "< 50ms"', limits), "my.toml")
+    assert plan.thresholds == {"p99{append}": "< 50ms abort", "fail_ratio over 10s": "< 1%"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ('"p42" = "< 50ms"', "there is no metric p42"),
+        ('"p99" = "50ms"', "write a sign and a number"),
+        ('"p99" = { limit = "< 1s", abrt = true }', "a threshold is a text such as"),
+    ],
+)
+def test_a_threshold_that_cannot_be_read_is_a_mistake_of_the_plan(limit: str, words: str) -> None:
+    assert words in mistake('"p99{append}" = "< 50ms"', limit)
+
+
 def test_stages_are_one_schedule() -> None:
     stages = """
 [load]
@@ -225,6 +243,7 @@ def test_options_replace_the_values_of_the_plan() -> None:
         (Overrides(run_time="x"), "-t: 'x' is not a duration"),
         (Overrides(rate="x"), "--rate: 'x' is not a rate"),
         (Overrides(rate="5", arrivals="even"), "must be constant or poisson"),
+        (Overrides(thresholds=["p42<5ms"]), "--threshold 'p42<5ms': there is no metric p42"),
         (Overrides(faults=["kill leader"]), "--fault: kill leader has no time"),
         (Overrides(faults=["kill n7 @1s"]), "--fault: kill n7 has nothing to hit"),
         (Overrides(thresholds=["p99"]), "--threshold 'p99' is not a limit"),

@@ -74,6 +74,27 @@ def test_a_threshold_that_is_missed_is_exit_code_4(tmp_path: Path) -> None:
     assert done.returncode == 4, done.stdout + done.stderr
 
 
+def test_a_threshold_that_aborts_ends_the_run_early_with_exit_code_4(tmp_path: Path) -> None:
+    limit = "rate over 2s > 9999999 abort"
+    done = swarmproof("run", "envelope", "-t", "300s", "-u", "2", "--threshold", limit, directory=tmp_path)
+    assert done.returncode == 4, done.stdout + done.stderr
+    run = latest(tmp_path)
+    assert "rate over 2s is" in run.read_json(RUN_JSON)["load"]["aborted"]
+    assert "the run was ended because rate over 2s is" in done.stdout
+    assert f'name="threshold {limit.replace("over 2s > ", "over 2s &gt; ")}"' in run.file("junit.xml").read_text()
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_open_load_says_what_became_of_its_arrivals(tmp_path: Path, workers: str) -> None:
+    options = ("-t", "5s", "--rate", "0..200 in 2s then 200", "--arrivals", "poisson", "--workers", workers)
+    done = swarmproof("run", "envelope", *options, directory=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    load = latest(tmp_path).read_json(RUN_JSON)["load"]
+    assert load["rate"] == "0..200 for 2s then 200"
+    assert load["issued"] > 0
+    assert load["dropped"] == 0
+
+
 def test_quiet_prints_the_result_only(tmp_path: Path) -> None:
     done = swarmproof("run", "envelope", "-t", "3s", "-u", "2", "--quiet", directory=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

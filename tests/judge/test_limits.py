@@ -1,0 +1,79 @@
+"""Thresholds: what they say, over which part of a run, and that what cannot be read is said in a sentence."""
+
+import pytest
+
+from records.latency import FAILED, OK, LatencyRecorder, LatencyStore
+from swarmproof.judge.limits import Limit, ThresholdError, measure, read_limit
+
+MS = 1_000_000
+S = 1_000_000_000
+
+
+def store_of(*seconds: tuple[float, int, int]) -> LatencyStore:
+    """From second 100 on: latency in ms, how many, how many of them failed."""
+    recorder = LatencyRecorder()
+    for number, (latency_ms, count, failed) in enumerate(seconds):
+        at_ns = (100 + number) * S + S // 2
+        for request in range(count):
+            outcome = FAILED if request < failed else OK
+            recorder.record("envelope echo", at_ns - int(latency_ms * MS), at_ns, at_ns, outcome)
+    store = LatencyStore()
+    store.add(recorder.take())
+    return store
+
+
+def measured(left: str, right: str, store: LatencyStore, start: int, end: int) -> float | None:
+    return measure(store, read_limit(left, right), [(start, end)])
+
+
+def test_a_limit_is_read_with_everything_in_it() -> None:
+    assert read_limit("p99.9{envelope echo} over 10s", "<= 5ms abort") == Limit(
+        "p99.9{envelope echo} over 10s", "<= 5ms abort", "p99.9", "envelope echo", None, 10, "<=", 0.005, "ms", True
+    )
+    limit = read_limit(" fail_ratio during faults ", "<0.1%")
+    assert (limit.phase, limit.value, limit.aborts) == ("during", 0.001, False)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "words"),
+    [
+        ("p42", "< 1s", "there is no metric p42; there are p50"),
+        ("p99{", "< 1s", "cannot read"),
+        ("p99 sometimes", "< 1s", "cannot read"),
+        ("p99", "50ms", "write a sign and a number"),
+        ("p99", "< 1.2.3s", "is not a number"),
+        ("rate over 0s", "> 1", "must be of 1s to 3600s"),
+        ("recovery over 10s", "< 1s", "recovery is of the whole run"),
+        ("recovery", "< 1s abort", "recovery is of the whole run"),
+        ("p99 after faults", "< 1s abort", "so it cannot abort it"),
+    ],
+)
+def test_what_cannot_be_read_or_done_is_a_sentence(left: str, right: str, words: str) -> None:
+    with pytest.raises(ThresholdError) as caught:
+        read_limit(left, right)
+    assert words in str(caught.value)
+
+
+def test_the_whole_run_is_one_stretch() -> None:
+    store = store_of((1, 99, 0), (500, 1, 1))
+    assert measured("fail_ratio", "< 1%", store, 100, 102) == pytest.approx(0.01)
+    assert measured("max{echo}", "< 1s", store, 100, 102) == pytest.approx(0.5)
+    assert measured("p50", "< 1s", store, 100, 102) == pytest.approx(0.001, rel=0.001)
+    assert measured("rate", "> 1", store, 100, 102) == 50
+    assert measured("mean", "< 1s", store, 100, 102) == pytest.approx(0.00599, rel=0.001)
+    assert measured("p99{other}", "< 1s", store, 100, 102) is None
+
+
+def test_of_sliding_windows_the_worst_counts() -> None:
+    store = store_of((1, 100, 0), (1, 100, 20), (1, 100, 20), (1, 100, 0), (1, 20, 0))
+    assert measured("fail_ratio over 2s", "< 1%", store, 100, 105) == pytest.approx(0.2)
+    assert measured("fail_ratio over 4s", "< 1%", store, 100, 105) == pytest.approx(40 / 320)
+    assert measured("rate over 2s", "> 1", store, 100, 105) == 60  # of a lower bound the lowest
+    assert measured("rate over 2s", "< 1000", store, 100, 105) == 100
+    assert measured("rate over 60s", "> 1", store, 100, 105) == pytest.approx(84)  # longer than the run: the run
+
+
+def test_a_window_without_requests_has_no_latency_but_a_rate() -> None:
+    store = store_of((1, 10, 0), (1, 0, 0), (1, 0, 0), (7, 10, 0))
+    assert measured("rate over 2s", "> 1", store, 100, 104) == 0
+    assert measured("max over 1s", "< 1s", store, 100, 104) == pytest.approx(0.007)
