@@ -1,4 +1,17 @@
-"""What the whole suite shares: the performance report at the end of a session (tests/performance.py)."""
+"""What the whole suite shares: an unpatched test process, and the performance report of a session.
+
+Locust monkey-patches whatever process imports it. A test process is an observer: with its threads, sleeps and
+subprocesses turned into greenlets it would hang where the programs under test do not. So Locust is imported here
+first, told to leave this process alone (and its pytest plugin is switched off in pyproject.toml); the processes that
+tests start patch themselves as ever.
+"""
+
+import os
+
+os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
+import locust  # noqa: F401
+
+del os.environ["LOCUST_SKIP_MONKEY_PATCH"]
 
 from typing import Any
 
