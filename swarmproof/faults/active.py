@@ -62,7 +62,8 @@ class ActiveFault:
         observer: threading.Thread | None = None
         try:
             self._strike()
-            if self.record.took_effect and self.choice.cluster is not None and self.silences:
+            timed = self.silences and self._fault.has_one_outage
+            if self.record.took_effect and self.choice.cluster is not None and timed:
                 observer = threading.Thread(target=self._observe_outage, args=(self.choice.cluster,), daemon=True)
                 observer.start()
             self._wait_for_heal_time()

@@ -68,6 +68,8 @@ class Fault:
     required: ClassVar[Sequence[str]] = ()
     # Whether the victims cannot do their work while it lasts: a leader among them is replaced, and they count as away.
     silences = True
+    # Whether there is one outage whose end can be timed. Several in a row have no first acknowledged write.
+    has_one_outage = True
     # Over as soon as it has struck: there is nothing that could last.
     is_instant = False
     # Links that it acts on.

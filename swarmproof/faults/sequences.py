@@ -35,6 +35,7 @@ class RollingKill(Fault):
     summary = "SIGKILL for one node after the other, each when the one before is back"
     heal_word = "restart"
     selectors: ClassVar[Sequence[str]] = ("all",)
+    has_one_outage = False
 
     def begin(self, strike: Strike) -> None:
         _kill(strike.choice.members[0])

@@ -176,7 +176,7 @@ def test_a_locustfile_that_cannot_be_imported_is_told_with_what_locust_says(tmp_
     [
         ('locustfile = "mixed"', "the scenario mixed needs a [[target]] of each kind; missing: f00d, websocket_echo"),
         ('locustfile = "raft_kv"', "the scenario raft_kv has nothing to talk to; add a [[target]] of kind raft"),
-        ('locustfile = "nothing"', "there is no scenario 'nothing'; the built-in ones are: envelope, f00d, mixed"),
+        ('locustfile = "nothing"', "there is no scenario 'nothing'; the built-in ones are: envelope, f00d"),
     ],
 )
 def test_a_plan_that_cannot_be_run_is_one_sentence(load: str, sentence: str, tmp_path: Path) -> None:
@@ -226,3 +226,31 @@ def test_faults_can_be_struck_by_hand_during_a_run(tmp_path: Path) -> None:
     assert json.loads(latest(tmp_path).file("verdict.json").read_text())["verdict"] == "valid"
     await_nothing_left(command.mark)
     command.close()
+
+
+def test_a_link_that_repeats_replies_is_convicted_and_errors_on_request_are_seen(tmp_path: Path) -> None:
+    load = '[load]\nlocustfile = "{}"\nusers = 4\nrate = "100/s"\nrun_time = "5s"\n'
+    (tmp_path / "doubled.toml").write_text(
+        '[[target]]\nkind = "envelope"\n'
+        + load.format("envelope")
+        + '[[fault]]\nkind = "link"\ntarget = "envelope"\ntoxics = ["duplicate=50%"]\n'
+        + 'after_operations = 100\nfor = "1s"\n'
+    )
+    done = swarmproof("run", "doubled.toml", directory=tmp_path)
+    assert done.returncode == 1, done
+    assert "duplicate reply" in done.stdout
+    (record,) = read_faults(latest(tmp_path))
+    assert record.took_effect
+    assert "operations were done (100 were asked for)" in record.why
+
+    (tmp_path / "errors.toml").write_text(
+        '[[target]]\nkind = "websocket_rpc"\n'
+        + load.format("websocket_rpc")
+        + '[[fault]]\nkind = "rpc-errors"\ntarget = "websocket_rpc"\nshare = "50%"\nat = "2s"\nfor = "1s"\n'
+        + '[[fault]]\nkind = "disconnect"\ntarget = "websocket_rpc"\nat = "4s"\n'
+    )
+    done = swarmproof("run", "errors.toml", directory=tmp_path)
+    burst, cut = read_faults(latest(tmp_path))
+    assert burst.took_effect, (burst, done)
+    assert "answers 50% of the calls with an error" in burst.observed
+    assert cut.observed == "4 connections were reset"
