@@ -20,6 +20,7 @@ from swarmproof.ending import (
     Terminated,
     install_signal_handlers,
 )
+from swarmproof.raft_commands import app as raft_app
 from swarmproof.zoo.commands import app as zoo_app
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(zoo_app)
+app.add_typer(raft_app)
 
 RUNS = Path("runs")
 BAD_CLIENTS = "8"  # one of each kind in protocols.hostile

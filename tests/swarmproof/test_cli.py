@@ -112,3 +112,13 @@ def test_the_integration_test_is_a_command(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "2 clients, 6 frames, 0 failures"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_nodes_log_is_printed_for_people_and_a_wrong_folder_is_told(tmp_path: Path) -> None:
+    done = swarmproof("raft", "inspect", str(tmp_path), directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no node has used it yet" in done.stdout
+    done = swarmproof("raft", "inspect", str(tmp_path / "nowhere"), directory=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
