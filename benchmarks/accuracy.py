@@ -1,0 +1,263 @@
+"""Are the percentiles true? Runs against a server whose delays are known, and the truth beside what was measured.
+
+    python -m benchmarks.accuracy             all cases, about ten minutes
+    python -m benchmarks.accuracy --quick     the same cases shorter, about four minutes
+    python -m benchmarks.accuracy --only freeze
+
+*Truth* is computed: from the delays that the server was told to make, the freeze that it was told to have, and the
+schedule of the load. *Server* is what the server itself noted that it did: where that is off the truth, the machine
+was busy, and no load generator can do better. *Stock* is what Locust alone reports for the same server, with users
+that are paced by its `constant_throughput`. A figure is right within 1 % or 50 us.
+
+Little's law, users = rate x mean(response + think time), is checked in closed load: within 2 %.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from records.latency import RESPONSE, SERVICE, LatencyStore
+from records.run_directory import RUN_JSON, RunDirectory
+
+ROOT = Path(__file__).resolve().parent.parent
+USERS = Path(__file__).with_name("accuracy_users.py")
+PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+WITHIN_SHARE, WITHIN_US = 0.01, 50.0
+LITTLE_WITHIN = 0.02
+RATE_PER_S = 1000
+CLOSED_USERS = 20
+RUN_DEADLINE_S = 180.0
+US_PER_NS, NS_PER_S = 1e-3, 1_000_000_000
+
+Values = NDArray[np.float64]
+
+
+class Case(NamedTuple):
+    """`depth`: so many lanes that nobody waits for one. `freeze_s`: once, a third into the run; 0 = never."""
+
+    name: str
+    delays: str
+    is_open: bool
+    seconds: float
+    workers: int = 1
+    freeze_s: float = 0.0
+    think_s: float = 0.0
+    depth: int = 1
+
+
+class Outcome(NamedTuple):
+    """All in microseconds by percent."""
+
+    truth: dict[float, float]
+    server: dict[float, float]
+    ours: dict[float, float]
+    service: dict[float, float]
+    stock: dict[float, float]
+    requests: int
+    facts: dict[str, Any]
+    little: str
+
+
+def cases(*, quick: bool) -> Iterator[Case]:
+    long_s, short_s = (20.0, 8.0) if quick else (60.0, 20.0)
+    frozen_s = long_s / 30  # two seconds in sixty
+    for workers in (1, 2):
+        lanes = math.ceil(RATE_PER_S * frozen_s / CLOSED_USERS * 1.2)
+        yield Case("1 ms, frozen once", "constant:1", True, long_s, workers, frozen_s, depth=lanes)
+        yield Case("1 ms, frozen once", "constant:1", False, long_s, workers, frozen_s, think_s=0.019)
+        for name, delays in (
+            ("uniform 10 to 30 ms", "uniform:10:30"),
+            ("exponential, mean 20 ms", "exponential:20"),
+            ("98 % 15 ms, 2 % 200 ms", "two:15:200:0.02"),
+        ):
+            yield Case(name, delays, True, short_s, workers, depth=20)
+            yield Case(name, delays, False, short_s, workers)
+
+
+def percentiles(values_us: Values) -> dict[float, float]:
+    """As HdrHistogram defines them: the least value that so many percent do not exceed."""
+    ordered = np.sort(values_us)
+    return {p: float(ordered[max(0, math.ceil(p / 100 * len(ordered)) - 1)]) for p in PERCENTS}
+
+
+def true_us(case: Case, chosen_us: Values, count: int) -> Values:
+    """The response times of `count` requests, had the machine taken no time at all."""
+    if not case.freeze_s:
+        return chosen_us
+    delay_us = float(chosen_us[0])
+    if not case.is_open:  # each user meets the freeze with one request, somewhere within its cycle
+        cycle_us = case.think_s * 1e6 + delay_us
+        place_us = np.arange(CLOSED_USERS) / CLOSED_USERS * cycle_us
+        inside = place_us <= case.freeze_s * 1e6
+        return np.concatenate([np.full(count - CLOSED_USERS, delay_us), case.freeze_s * 1e6 - place_us * inside])
+    due_us = np.arange(count) * 1e6 / RATE_PER_S
+    begin_us = case.seconds / 3 * 1e6
+    end_us = begin_us + case.freeze_s * 1e6
+    read_us = np.where((due_us >= begin_us) & (due_us < end_us), end_us, due_us)
+    answered_us = read_us + delay_us
+    answered_us = np.where((answered_us >= begin_us) & (answered_us < end_us), end_us, answered_us)
+    return answered_us - due_us
+
+
+@contextmanager
+def delay_server(case: Case, log: Path) -> Iterator[str]:
+    """Its address, for Locust's --host."""
+    command = [sys.executable, "-m", "benchmarks.targets.delays", "--delays", case.delays, "--log", str(log)]
+    if case.freeze_s:
+        command += ["--freeze", f"{case.seconds / 3}:{case.freeze_s}"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield "tcp://" + server.stdout.readline().split()[-1]
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(RUN_DEADLINE_S)
+
+
+def locust(case: Case, host: str, *arguments: str, **environment: str) -> None:
+    command = [sys.executable, "-m", "locust", "-f", str(USERS), "--headless", "--only-summary", "--host", host]
+    command += ["-u", str(CLOSED_USERS), "-r", str(CLOSED_USERS), "-t", f"{case.seconds:.0f}s", "--stop-timeout", "10"]
+    command += [*arguments, *(["--processes", str(case.workers)] if case.workers > 1 else [])]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=case.seconds + RUN_DEADLINE_S,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def measure(case: Case, directory: Path) -> Outcome:
+    log = directory / "delays.npy"
+    options = ["--run-dir", str(directory / "run")]
+    if case.is_open:
+        options += ["--rate", str(RATE_PER_S), "--depth", str(case.depth), "--timeout", "60"]
+    with delay_server(case, log) as host:
+        locust(case, host, *options, ACCURACY_THINK_S=str(case.think_s))
+    run = RunDirectory.open(directory / "run")
+    store = LatencyStore.load(run)
+    name = "envelope echo"
+    rows = np.load(log)
+    count = store.summary(name).count
+    server_us = (rows[:, 2] - rows[:, 0]) * US_PER_NS
+    truth_us = true_us(case, rows[:, 1] * US_PER_NS, count)
+    response, service = store.histogram(name, RESPONSE), store.histogram(name, SERVICE)
+    return Outcome(
+        percentiles(truth_us),
+        percentiles(server_us),
+        {p: response.percentile_us(p) for p in PERCENTS},
+        {p: service.percentile_us(p) for p in PERCENTS},
+        stock(case, directory),
+        count,
+        run.read_json(RUN_JSON)["load"],
+        "" if case.is_open else little(case, store, name),
+    )
+
+
+def stock(case: Case, directory: Path) -> dict[float, float]:
+    """What Locust's own table says."""
+    path = directory / "stock"
+    # Without think time the pace is the server's; with it, or at a rate, as many a second as our users have.
+    per_user = RATE_PER_S / CLOSED_USERS if case.is_open or case.think_s else 0
+    environment = {"ACCURACY_USER": "stock", "ACCURACY_PER_USER_S": str(per_user)}
+    with delay_server(case, directory / "stock.npy") as host:
+        locust(case, host, "--json-file", str(path), **environment)
+    (row,) = json.loads(path.with_suffix(".json").read_text())
+    times = {float(time_ms) * 1000: number for time_ms, number in row["response_times"].items()}
+    values = np.repeat(list(times), list(times.values()))
+    return percentiles(values)
+
+
+def little(case: Case, store: LatencyStore, name: str) -> str:
+    """The law, over the seconds in which all users were there."""
+    seconds = store.seconds(name)[1:-1]
+    begin, end = seconds[0], seconds[-1]
+    summary = store.summary(name, RESPONSE, begin, end)
+    users = summary.rate * (summary.mean_us / 1e6 + case.think_s)
+    verdict = "holds" if abs(users / CLOSED_USERS - 1) <= LITTLE_WITHIN else "DOES NOT HOLD"
+    return (
+        f"Little's law {verdict}: {summary.rate:.1f}/s x ({summary.mean_us / 1000:.3f} ms + "
+        f"{case.think_s * 1000:g} ms) = {users:.2f} of {CLOSED_USERS} users"
+    )
+
+
+def is_right(measured_us: float, true_value_us: float) -> bool:
+    return abs(measured_us - true_value_us) <= max(WITHIN_US, WITHIN_SHARE * true_value_us)
+
+
+def show(case: Case, outcome: Outcome) -> int:
+    """Print a case; how many percentiles are off."""
+    kind = f"open, {RATE_PER_S}/s" if case.is_open else f"closed, {CLOSED_USERS} users"
+    plural = "s" if case.workers > 1 else ""
+    frozen = f" for {case.freeze_s:.2g} s in {case.seconds:g}" if case.freeze_s else ""
+    print(f"\n{case.name}{frozen}; {kind}, {case.workers} worker{plural}; {outcome.requests} requests")
+    print("           truth      ours       off    service    server     stock")
+    off = 0
+    for percent in PERCENTS:
+        truth, ours = outcome.truth[percent], outcome.ours[percent]
+        right = is_right(ours, truth)
+        off += not right
+        mark = (
+            ""
+            if right
+            else "  off" + ("" if is_right(outcome.server[percent], truth) or case.freeze_s else ", as the server was")
+        )
+        print(
+            f"p{percent:<6g}{_ms(truth)}{_ms(ours)}{(ours - truth) / truth:>9.2%} {_ms(outcome.service[percent])}"
+            f"{_ms(outcome.server[percent])}{_ms(outcome.stock[percent])}{mark}"
+        )
+    lag_us = outcome.facts.get("hub_lag_p99_s", 0) * 1e6
+    print(
+        f"noise: the generator's event loop woke {lag_us:.0f} us late (p99); dropped {outcome.facts.get('dropped', 0)}"
+    )
+    if outcome.little:
+        print(outcome.little)
+    return off
+
+
+def _ms(value_us: float) -> str:
+    return f"{value_us / 1000:>10.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="shorter runs")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--kind", choices=["open", "closed"], help="only open or only closed load")
+    parser.add_argument("--workers", type=int, help="only with so many workers")
+    arguments = parser.parse_args()
+    machine = f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    print(f"{machine}, load {os.getloadavg()[0]:.1f}")
+    print("all times in ms; right is within 1 % or 50 us of the truth")
+    off = total = 0
+    for case in cases(quick=arguments.quick):
+        if arguments.only not in case.name or arguments.workers not in (None, case.workers):
+            continue
+        if arguments.kind not in (None, "open" if case.is_open else "closed"):
+            continue
+        with tempfile.TemporaryDirectory(prefix="accuracy-") as directory:
+            off += show(case, measure(case, Path(directory)))
+        total += len(PERCENTS)
+        sys.stdout.flush()
+    print(f"\n{total - off} of {total} percentiles within 1 % or 50 us; load at the end {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
