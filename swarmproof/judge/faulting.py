@@ -1,6 +1,7 @@
 """The faults check: each fault took effect, and there was something for it to break.
 
-A fault that silently did not happen, or that hit an idle system, proves nothing: then the answer is ``unknown``.
+A fault that silently did not happen, or that hit an idle system, proves nothing: then the answer is ``unknown``. So it
+is when there was an effect without a fault: a process that died by itself is a finding, whatever the history says.
 """
 
 import re
@@ -30,9 +31,11 @@ _CLUSTER_NODE = re.compile(r"n\d+(,\s*n\d+)*")
 def check(case: Case) -> Check:
     planned = case.facts.get("planned_faults")
     planned = planned if isinstance(planned, int) else len(case.faults)
-    if not case.faults and not planned:
+    deaths = case.facts.get("unexpected_deaths")
+    deaths = [str(death) for death in deaths] if isinstance(deaths, list) else []
+    if not case.faults and not planned and not deaths:
         return Check(NAME, NOT_APPLICABLE, "no faults were planned")
-    gaps: list[str] = []
+    gaps: list[str] = [f"without any fault, {death}" for death in deaths]
     details: list[dict[str, Any]] = []
     effective = 0
     for fault in case.faults:
@@ -47,6 +50,7 @@ def check(case: Case) -> Check:
         "planned": max(planned, len(case.faults)),
         "recorded": len(case.faults),
         "took_effect": effective,
+        "unexpected_deaths": deaths,
         "faults": details,
     }
     if gaps:

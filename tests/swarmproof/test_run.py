@@ -254,3 +254,16 @@ def test_a_link_that_repeats_replies_is_convicted_and_errors_on_request_are_seen
     assert burst.took_effect, (burst, done)
     assert "answers 50% of the calls with an error" in burst.observed
     assert cut.observed == "4 connections were reset"
+
+
+def test_a_node_that_dies_by_itself_is_an_effect_without_a_fault(tmp_path: Path) -> None:
+    command = start(tmp_path, "raft-failover", "-t", "5s", "-u", "4")
+    node = next(line for line in processes_with(command.mark) if "servers.raft --id 2 " in line)
+    os.kill(int(node.split()[0]), signal.SIGSEGV)
+    assert "n2 died: it was killed by SIGSEGV" in command.read_until("died")
+    assert command.wait(120) == 2
+    verdict = json.loads(latest(tmp_path).file("verdict.json").read_text())
+    assert verdict["verdict"] == "unknown"
+    (check,) = [check for check in verdict["checks"] if check["name"] == "faults"]
+    assert "without any fault, n2 died: it was killed by SIGSEGV" in check["reason"]
+    command.close()
