@@ -30,6 +30,9 @@ paused = guard.spawn(["sleep", "300"], output=log)
 parent = guard.spawn(["sh", "-c", "sleep 300 & echo $! > " + sys.argv[2] + "; wait"], output=log)
 while not Path(sys.argv[2]).exists() or not Path(sys.argv[2]).read_text().strip():
     time.sleep(0.01)
+# Paused before its launcher has bound it to this process, it would be out of the kernel's reach.
+while sys.platform.startswith("linux") and Path(f"/proc/{paused.pid}/comm").read_text() != "sleep\\n":
+    time.sleep(0.01)
 os.killpg(paused.pid, signal.SIGSTOP)
 os.killpg(parent.pid, signal.SIGSTOP)
 print("ready", flush=True)
