@@ -48,6 +48,7 @@ class DueTimer:
         if self._fd < 0:
             if self._watcher is not None:
                 self._watcher.close()
+            self._loop.update_now()  # its clock stands still within a turn, and the timer would be early by that
             self._watcher = self._loop.timer(max(0, due_ns - monotonic_ns()) / _NS_PER_S)
             self._watcher.start(self._on_due)
             return

@@ -46,7 +46,7 @@ def alarm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 def test_it_goes_off_once_and_not_before_its_time(alarm: Alarm) -> None:
     due_ns = monotonic_ns() + 30 * MS
     alarm.timer.set(due_ns)
-    assert alarm.wait() >= due_ns - MS  # gevent's own clock stands still within a turn of its loop
+    assert alarm.wait() >= due_ns - MS  # a tick of gevent's own clock
     gevent.sleep(0.05)
     assert len(alarm.at_ns) == 1
 
