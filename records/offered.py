@@ -51,5 +51,5 @@ class Offered:
         offered = self.issued + self.dropped + self.unissued
         return (
             f"{self.dropped} of {offered} arrivals were DROPPED: no user was free in time to issue them, so the load "
-            f"was less than {self.rate} asked for; use more users (-u, --depth) or workers, or a lower --rate"
+            f"was less than --rate {self.rate} asked for; use more users (-u, --depth) or workers, or a lower --rate"
         )

@@ -8,7 +8,6 @@ Those who wait stand in a line, first come first served. One timer is armed for 
 everything that is due is handed out in one turn of the event loop.
 """
 
-import argparse
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import gevent
 from gevent import get_hub, getcurrent
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_WAITING
 
+from records.rates import parse_stages
 from records.recorder import recorder
 from users import options
 from users.arrivals import Arrivals, Schedule, Share
@@ -214,16 +214,18 @@ def of(environment: Any) -> OpenLoad | None:
     return load
 
 
+def check_options(parsed_options: Any) -> None:
+    """Raises OptionMistake for a schedule that cannot be: a number typed into the web form is not checked there."""
+    for name in ("rate", "arrivals", "max_lateness", "arrivals_seed"):
+        options.value(parsed_options, name)
+
+
 def from_options(parsed_options: Any, needed: Callable[[], None] | None = None) -> OpenLoad | None:
     """The open load that the options ask for; None when they ask for none. Raises OptionMistake."""
     rate: str = options.value(parsed_options, "rate")
     if not rate:
         return None
-    try:
-        stages = options.stages_of(rate)
-    except argparse.ArgumentTypeError as error:
-        raise options.OptionMistake(f"--rate: {error}") from None
     kind = options.value(parsed_options, "arrivals")
-    schedule = Schedule(stages, kind, options.value(parsed_options, "arrivals_seed"))
+    schedule = Schedule(parse_stages(rate), kind, options.value(parsed_options, "arrivals_seed"))
     max_lateness_ns = int(options.value(parsed_options, "max_lateness") * _NS_PER_S)
     return OpenLoad(Arrivals(schedule, max_lateness_ns), needed)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from locust import events
 
-from records.rates import Stages, parse_stages
+from records.rates import parse_stages
 from users.connection import REPLY_TIMEOUT_S
 from users.opening import CONNECT_DEADLINE_S
 
@@ -49,17 +49,12 @@ def _seconds(text: str) -> float:
     return value
 
 
-def stages_of(text: str) -> Stages:
-    """A rate as stages. Raises ArgumentTypeError with one sentence."""
+def _rate(text: str) -> str:
     try:
-        return parse_stages(text)
+        if text.strip():
+            parse_stages(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _rate(text: str) -> str:
-    if text.strip():
-        stages_of(text)
     return text.strip()
 
 

@@ -58,6 +58,7 @@ class ProtocolUser(User):
         self.exchange: Exchange | None = None
         try:
             self.depth = options.value(environment.parsed_options, "depth")
+            open_load.check_options(environment.parsed_options)
             self.configure(environment.parsed_options)
             self.client = self._make_client(self.target(environment))
             if options.value(environment.parsed_options, "engine"):
