@@ -81,10 +81,12 @@ class ControlServer:
         try:
             with connection:
                 connection.settimeout(READ_WITHIN_S)
+                # Read in any case: one who is refused while still sending would see a broken pipe, not the reason.
+                line = _read_line(connection)
                 if not may_speak(connection):
                     reply: Reply = {"error": "this supervisor belongs to another user"}
                 else:
-                    reply = self._reply_to(_read_line(connection))
+                    reply = self._reply_to(line)
                 with contextlib.suppress(OSError):
                     connection.sendall(json.dumps(reply, default=str).encode() + b"\n")
         finally:
