@@ -126,7 +126,12 @@ def test_a_watchdog_that_was_killed_is_replaced(guard: Guard) -> None:
 
 
 def test_a_released_group_is_not_killed(guard: Guard) -> None:
-    process = guard.spawn(["sleep", "300"], output=subprocess.DEVNULL)
+    guard.spawn(["true"], output=subprocess.DEVNULL).wait()  # the watchdog runs from here on
+    # Not a child of the guard: those die with the thread that started them, whatever is registered.
+    process = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    with guard._lock:
+        guard._groups[process.pid] = process
+        guard._tell("+group", process.pid)
     guard.release(process.pid)
     guard.close()
     assert process.poll() is None
