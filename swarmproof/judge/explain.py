@@ -282,6 +282,12 @@ class _Writer:
             return ""
         for node, other in enumerate(self.history.values):
             key = int(self.history.node_key[node])
-            if other == value and key != self.finding.key and (self.history.wrote == node).any():
+            if key == self.finding.key or not other or not isinstance(other, type(value)):
+                continue
+            if not value.startswith(other):  # type: ignore[arg-type]
+                continue
+            kinds = self.history.kind[self.history.wrote == node]
+            # What a read of an appended key returns begins with the token that was appended first.
+            if kinds.size and (other == value or (kinds == APPEND).any()):
                 return f"; it was written to key {self.history.keys[key]}: a reply of another key"
         return ""
