@@ -27,8 +27,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	@$(BIN)/swarmproof run demo
 
+# Two pytest processes side by side; `make test TESTS=tests/judge` runs a part in one.
 test: setup
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.halves)
 
 zoo: setup
 	@$(BIN)/swarmproof zoo run --seeds $(or $(SEEDS),20)
