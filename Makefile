@@ -27,9 +27,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	@$(BIN)/swarmproof run demo
 
-# Two pytest processes side by side; `make test TESTS=tests/judge` runs a part in one.
+# Three pytest processes side by side; `make test TESTS=tests/judge` runs a part in one.
 test: setup
-	@$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.halves)
+	@$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 
 zoo: setup
 	@$(BIN)/swarmproof zoo run --seeds $(or $(SEEDS),20)
