@@ -261,7 +261,7 @@ def test_a_node_that_dies_by_itself_is_an_effect_without_a_fault(tmp_path: Path)
     node = next(line for line in processes_with(command.mark) if "servers.raft --id 2 " in line)
     os.kill(int(node.split()[0]), signal.SIGSEGV)
     assert "n2 died: it was killed by SIGSEGV" in command.read_until("died")
-    assert command.wait(120) == 2
+    assert command.wait(240) == 2
     verdict = json.loads(latest(tmp_path).file("verdict.json").read_text())
     assert verdict["verdict"] == "unknown"
     (check,) = [check for check in verdict["checks"] if check["name"] == "faults"]
