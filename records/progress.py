@@ -25,7 +25,10 @@ class ProgressWriter:
 
 
 class ProgressReader:
-    """Reads what has been added since the last call; a file that does not exist yet has no lines."""
+    """Reads what has been added since the last call; a file that does not exist yet has no lines.
+
+    Lines that hold no JSON object are left out: whoever wrote them was not the load generator.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self._path: Path = run.file(PROGRESS_JSONL)
@@ -40,4 +43,12 @@ class ProgressReader:
             return []
         end = data.rfind(b"\n") + 1
         self._offset += end
-        return [json.loads(line) for line in data[:end].splitlines() if line.strip()]
+        return [line for text in data[:end].splitlines() if (line := _object_in(text)) is not None]
+
+
+def _object_in(text: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
