@@ -21,6 +21,7 @@ from swarmproof.faults.schedule import FaultSpec, ScheduledFault, build_schedule
 from swarmproof.final_reads import keys_of, read_everything
 from swarmproof.fleet.locust_process import Load, LocustFleet, find_scenario
 from swarmproof.judging import judge_and_report
+from swarmproof.leadership import LeadershipLog
 from swarmproof.live import LiveProgress
 from swarmproof.outages import write_outages
 from swarmproof.plan import Plan
@@ -232,7 +233,9 @@ class _Session:
         started = False
         run_time_s = self._plan.load.run_time
         while not self._fleet.finished.wait(LOOK_AGAIN_S):
+        leadership = LeadershipLog(self._run, self._supervisor.clusters)
             for line in reader.read_new():
+            leadership.look(time.monotonic_ns())
                 if not started:
                     started = True
                     self._supervisor.engine.begin(self._schedule, int(line.get("start_ns", line["at_ns"])))
