@@ -5,8 +5,10 @@ something that was not measured counts as missed, so that a typing mistake canno
 written stands in `swarmproof.judge.limits`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from records.faults import FaultRecord
 from swarmproof.judge.case import NS_PER_S, Case
 from swarmproof.judge.limits import AFTER, BEFORE, RECOVERY, Limit, Stretch, ThresholdError, measure, read_limit
 from swarmproof.judge.verdict import MISSED, NOT_APPLICABLE, VALID, Check
@@ -74,16 +76,16 @@ def _measure(case: Case, limit: Limit) -> float | None:
     if not seconds:
         return None
     whole = (seconds[0], seconds[-1] + 1)
-    return measure(case.latency, limit, _stretches(case, limit.phase, whole))
+    return measure(case.latency, limit, stretches_of(case.faults, limit.phase, whole))
 
 
-def _stretches(case: Case, phase: str | None, whole: Stretch) -> list[Stretch]:
+def stretches_of(faults: Sequence[FaultRecord], phase: str | None, whole: Stretch) -> list[Stretch]:
     """The whole seconds of a phase. A second in which a fault struck or was healed is a second of the fault."""
     if phase is None:
         return [whole]
     first, last = whole
     disturbed: set[int] = set()
-    for fault in case.faults:
+    for fault in faults:
         if fault.effect_ns is not None:
             end_s = fault.healed_ns // NS_PER_S if fault.healed_ns is not None else last
             disturbed.update(range(max(first, fault.effect_ns // NS_PER_S), min(last, end_s + 1)))
