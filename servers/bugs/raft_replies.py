@@ -19,7 +19,8 @@ EVERY_REFUSAL: Final = 100
 EVERY_LATE: Final = 100
 # 5 % of the outcomes stay unknown.
 EVERY_UNANSWERED: Final = 20
-LATE_S: Final = 2.5
+# Long after its client has given up, and after hundreds of later writes of the same key.
+LATE_S: Final = 30.0
 
 
 class StaleFollowerRead(RaftNode):
@@ -130,7 +131,7 @@ class Unanswered(RaftNode):
 
 
 class LateWrite(Unanswered):
-    """A write that timed out lands seconds later, once: that is allowed."""
+    """A write that timed out lands half a minute later, once: that is allowed."""
 
     every = EVERY_LATE
 

@@ -23,8 +23,8 @@ MIN_WRITES_AT_RISK = 1
 #: Something must have succeeded this shortly before any fault.
 LOAD_BEFORE_S = 2
 
-#: Faults that take a node of a cluster away, and with it what it had not replicated.
-_DEADLY = frozenset({"kill", "term", "rolling kill", "kill during election"})
+#: Faults that take a node of a cluster away, and with it what it had not replicated; by their names in faults.jsonl.
+DEADLY = frozenset({"kill", "term", "kill-compacting", "rolling-kill", "kill-election"})
 _CLUSTER_NODE = re.compile(r"n\d+(,\s*n\d+)*")
 
 
@@ -83,7 +83,7 @@ def _judge(case: Case, fault: FaultRecord) -> tuple[str, dict[str, Any]]:
     detail["succeeded_before"] = succeeded
     if not succeeded:
         return f"met no load: nothing succeeded in the {LOAD_BEFORE_S} s before it", detail
-    if is_on_cluster(fault) and fault.kind in _DEADLY:
+    if is_on_cluster(fault) and fault.kind in DEADLY:
         at_risk, read_back = _writes_at_risk(case, fault)
         detail["writes_at_risk"], detail["writes_at_risk_read_back"] = at_risk, read_back
         needed = case.required("writes_before_kill", MIN_WRITES_AT_RISK)

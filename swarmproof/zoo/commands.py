@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 
 DEFAULT_SEEDS = 20
+DEFAULT_HEALTHY_RUNS = 100
 OUT = Path("runs") / "zoo"
 
 
@@ -63,6 +64,44 @@ def run(
     if markdown is not None:
         markdown.write_text(table.markdown(rows), "utf-8")
     raise typer.Exit(0 if all(row.holds for row in rows) else 1)
+
+
+@app.command()
+def healthy(
+    *,
+    runs: Annotated[int, typer.Option(min=0, max=1000, help="Runs of the own cluster.")] = DEFAULT_HEALTHY_RUNS,
+    etcd_runs: Annotated[int, typer.Option(min=0, max=1000, help="Runs of etcd, which must be installed.")] = 0,
+    first_seed: Annotated[int, typer.Option(min=1, help="Where the seeds begin.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep every run directory, not only the surprising ones.")] = (
+        False
+    ),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run directories are made.")] = OUT,
+) -> None:
+    """Kill the leader of stores without a bug, twice in each run, and count the false alarms.
+
+    Exit code 0 when no run was called invalid, else 1.
+
+    Example: `swarmproof zoo healthy --runs 70 --etcd-runs 30`
+    """
+    import json
+
+    from swarmproof.console import Printer
+    from swarmproof.zoo import table
+    from swarmproof.zoo.catalogue import HEALTHY
+    from swarmproof.zoo.healthy import run_healthy
+
+    printer = Printer()
+    out.mkdir(parents=True, exist_ok=True)
+    tallies = []
+    for store, count in (("raft", runs), ("etcd", etcd_runs)):
+        if count:
+            seeds = range(first_seed, first_seed + count)
+            tallies.append(run_healthy(HEALTHY[store], seeds, out, printer.result, keep=keep))
+            report = json.dumps([tally.to_json() for tally in tallies], indent=1)
+            (out / "healthy.json").write_text(report + "\n", "utf-8")
+    printer.result("")
+    printer.table(table.healthy(tallies))
+    raise typer.Exit(1 if any(tally.false_alarms for tally in tallies) else 0)
 
 
 @app.command()

@@ -45,6 +45,7 @@ class Outcome:
     sentence: str
     directory: Path
     sentences: Mapping[str, str] = field(default_factory=dict)
+    operations: int = 0
 
     def log_holds(self, text: str) -> bool:
         logs = self.directory.glob("nodes/*/log")
@@ -112,13 +113,13 @@ def run_zoo(
         for seed in numbers:
             outcome = run_plan(exhibit.scenario.plan(seed, exhibit.bug), root / exhibit.name / str(seed))
             count_bug(row, outcome, seed)
-            _tidy(outcome, keep or bool(row.missed and row.missed[-1].startswith(f"seed {seed}:")))
+            tidy(outcome, keep or bool(row.missed and row.missed[-1].startswith(f"seed {seed}:")))
             if not twins:
                 continue
             plan = exhibit.twin_plan_of.plan(seed)
             if plan not in known_twins:
                 known_twins[plan] = run_plan(plan, root / f"{exhibit.name}-twin" / str(seed))
-                _tidy(known_twins[plan], keep or known_twins[plan].verdict != VALID)
+                tidy(known_twins[plan], keep or known_twins[plan].verdict != VALID)
             count_twin(row, known_twins[plan], seed)
         say(line_of(row))
         (root / RESULTS_JSON).write_text(json.dumps([each.to_json() for each in rows], indent=1) + "\n", "utf-8")
@@ -158,7 +159,7 @@ def run_plan(plan: str, directory: Path) -> Outcome:
         if check.get("counterexample")
     }
     sentence = next(iter(sentences.values()), str(verdict["summary"]))
-    return Outcome(verdict["verdict"], code, checks, sentence, run, sentences)
+    return Outcome(verdict["verdict"], code, checks, sentence, run, sentences, int(verdict["operations"]))
 
 
 def count_bug(row: Row, outcome: Outcome, seed: int) -> None:
@@ -192,7 +193,8 @@ def count_twin(row: Row, outcome: Outcome, seed: int) -> None:
         row.missed.append(f"healthy twin, seed {seed}, not flagged: {outcome.verdict}, {outcome.sentence}")
 
 
-def _tidy(outcome: Outcome, keep: bool) -> None:
+def tidy(outcome: Outcome, keep: bool) -> None:
+    """Remove the run directory of a run that nobody will ask about."""
     if not keep and outcome.directory.name == LATEST:
         shutil.rmtree(outcome.directory.parent, ignore_errors=True)
 

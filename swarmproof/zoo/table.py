@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from swarmproof.judge.verdict import grouped
 from swarmproof.zoo.catalogue import CATALOGUE
+from swarmproof.zoo.healthy import Tally
 from swarmproof.zoo.run import Row
 
 _COLUMNS = ("bug", "caught", "by", "twin flagged", "what the judge said")
@@ -27,6 +29,17 @@ def results(rows: Sequence[Row]) -> Table:
         table.add_column(column, no_wrap=column != _COLUMNS[-1])
     for row in rows:
         table.add_row(*cells(row))
+    return table
+
+
+def healthy(tallies: Sequence[Tally]) -> Table:
+    """Runs of healthy stores: how many were valid, and how many were accused for nothing."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("store", "runs", "leader kills", "operations", "valid", "unknown", "false alarms"):
+        table.add_column(column, justify="left" if column == "store" else "right", no_wrap=True)
+    for tally in tallies:
+        numbers = (tally.runs, tally.kills, tally.operations, tally.valid, tally.unknown, tally.false_alarms)
+        table.add_row(tally.store, *map(grouped, numbers))
     return table
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from swarmproof.judge.verdict import INVALID, MISSED, UNKNOWN, VALID
 from swarmproof.zoo.catalogue import CATALOGUE
+from swarmproof.zoo.healthy import Tally, count
 from swarmproof.zoo.run import Outcome, Row, count_bug, count_twin, line_of
 from swarmproof.zoo.table import markdown
 
@@ -80,3 +81,12 @@ def test_the_table_keeps_its_columns_whatever_a_sentence_holds() -> None:
     count_bug(split, Outcome(INVALID, 1, {"linearizability": INVALID}, "a | b", Path()), 1)
     assert "a \\| b" in markdown([split])
     assert "caught 1/1 (linearizability 1)" in line_of(split)
+
+
+def test_a_healthy_run_called_invalid_is_a_false_alarm_and_an_unknown_one_is_told(tmp_path: Path) -> None:
+    tally = Tally("raft")
+    assert count(tally, outcome(VALID, tmp_path), 1) == ""
+    assert count(tally, outcome(UNKNOWN, tmp_path), 2) == "a sentence"
+    assert count(tally, outcome(INVALID, tmp_path), 3) == "a sentence"
+    assert (tally.runs, tally.valid, tally.unknown, tally.false_alarms) == (3, 1, 1, 1)
+    assert [note.split(",")[0] for note in tally.notes] == ["seed 2: unknown", "seed 3: invalid"]

@@ -1,0 +1,34 @@
+"""The faults check knows the faults by the names that the engine gives them."""
+
+from pathlib import Path
+
+import pytest
+
+from swarmproof.faults.catalogue import CATALOGUE
+from swarmproof.judge import UNKNOWN, VALID, judge
+from swarmproof.judge.faulting import DEADLY
+from tests.judge.synthetic import MS, fault, simulate, write_run
+
+START_NS = 10**12
+KILL_S = 4.0
+
+
+def test_every_deadly_kind_is_one_of_the_engine_and_no_kill_is_forgotten() -> None:
+    assert set(CATALOGUE) >= DEADLY
+    assert {name for name in CATALOGUE if "kill" in name} <= DEADLY
+
+
+@pytest.mark.parametrize("kind", sorted(DEADLY))
+def test_any_kind_of_kill_must_meet_writes(kind: str, tmp_path: Path) -> None:
+    kill = fault(1, KILL_S, START_NS)
+    kill.kind = kind
+    history = simulate(3, start_ns=START_NS, seconds=8.0)
+    assert judge(write_run(tmp_path, history, faults=[kill], start_ns=START_NS)).verdict == VALID
+    quiet = [
+        op
+        for op in history
+        if op.op == "get" or op.return_ns is None or not -500 * MS < op.return_ns - kill.requested_ns < 500 * MS
+    ]
+    check = judge(write_run(tmp_path, quiet, faults=[kill], start_ns=START_NS)).check("faults")
+    assert check.verdict == UNKNOWN
+    assert "no write was acknowledged in the 100 ms before it" in check.reason
