@@ -20,6 +20,7 @@ from swarmproof.ending import (
     Terminated,
     install_signal_handlers,
 )
+from swarmproof.new.commands import app as new_app
 from swarmproof.raft_commands import app as raft_app
 from swarmproof.zoo.commands import app as zoo_app
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(zoo_app)
 app.add_typer(raft_app)
+app.add_typer(new_app)
 
 RUNS = Path("runs")
 BAD_CLIENTS = "8"  # one of each kind in protocols.hostile
@@ -81,6 +83,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from swarmproof.control import ControlError
     from swarmproof.faults.proxy.toxics import ToxicMistake
     from swarmproof.faults.schedule import FaultMistake
+    from swarmproof.new.protocol import NewFilesError
     from swarmproof.plan_errors import PlanError
     from swarmproof.targets.errors import TargetError
     from swarmproof.trend import TrendError
@@ -89,6 +92,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
         ControlError,
         FaultMistake,
         HistoryError,
+        NewFilesError,
         PlanError,
         RunDirectoryError,
         TargetError,

@@ -24,7 +24,7 @@ from swarmproof.judging import judge_and_report
 from swarmproof.leadership import LeadershipLog
 from swarmproof.live import LiveProgress
 from swarmproof.outages import write_outages
-from swarmproof.plan import Plan
+from swarmproof.plan import CommandTable, Plan, TargetTable
 from swarmproof.run_facts import facts_at_start
 from swarmproof.supervisor import Supervisor
 from swarmproof.targets.base import Target
@@ -98,7 +98,8 @@ def run(request: RunRequest) -> int:
         raise TargetError("the plan has no run_time; give it one in [load] or with -t, such as -t 60s")
     directory = RunDirectory.create(request.root, request.name)
     printer.say(plan.title or request.name)
-    supervisor = Supervisor(directory, plan.targets_with_links(), seed=plan.seed, say=printer.say)
+    tables = started_in(request.beside, plan.targets_with_links())
+    supervisor = Supervisor(directory, tables, seed=plan.seed, say=printer.say)
     try:
         hosts_for(scenario.stem, supervisor.targets, plan.load.host)  # a mistake shows before anything starts
         supervisor.start()
@@ -232,10 +233,10 @@ class _Session:
         began = last_line = time.monotonic()
         started = False
         run_time_s = self._plan.load.run_time
-        while not self._fleet.finished.wait(LOOK_AGAIN_S):
         leadership = LeadershipLog(self._run, self._supervisor.clusters)
-            for line in reader.read_new():
+        while not self._fleet.finished.wait(LOOK_AGAIN_S):
             leadership.look(time.monotonic_ns())
+            for line in reader.read_new():
                 if not started:
                     started = True
                     self._supervisor.engine.begin(self._schedule, int(line.get("start_ns", line["at_ns"])))
@@ -300,6 +301,16 @@ def hosts_for(scenario: str, targets: Sequence[Target], given: str | None) -> di
         need = f" of kind {' or '.join(wanted)}" if wanted else ""
         raise TargetError(f"the scenario {scenario} has nothing to talk to; add a [[target]]{need}, or host in [load]")
     return {"host": chosen.address}
+
+
+def started_in(folder: Path | None, tables: Sequence[TargetTable]) -> list[TargetTable]:
+    """Commands start in the folder of their plan: a relative `cwd`, or none, is seen from there."""
+    return [
+        table.model_copy(update={"cwd": str(folder / (table.cwd or ""))})
+        if folder is not None and isinstance(table, CommandTable)
+        else table
+        for table in tables
+    ]
 
 
 def print_schedule(request: RunRequest, schedule: Sequence[ScheduledFault], printer: Printer) -> None:

@@ -1,0 +1,1 @@
+"""`swarmproof new`: files to begin with."""
