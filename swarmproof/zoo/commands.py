@@ -79,7 +79,7 @@ def healthy(
 ) -> None:
     """Kill the leader of stores without a bug, twice in each run, and count the false alarms.
 
-    Exit code 0 when no run was called invalid, else 1.
+    Exit code 0 when every run came to a verdict and none was called invalid, else 1.
 
     Example: `swarmproof zoo healthy --runs 70 --etcd-runs 30`
     """
@@ -101,7 +101,7 @@ def healthy(
             (out / "healthy.json").write_text(report + "\n", "utf-8")
     printer.result("")
     printer.table(table.healthy(tallies))
-    raise typer.Exit(1 if any(tally.false_alarms for tally in tallies) else 0)
+    raise typer.Exit(1 if any(tally.false_alarms or tally.failed for tally in tallies) else 0)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import Any
 
 from records.faults import read_faults
 from records.run_directory import RunDirectory
-from swarmproof.judge.verdict import INVALID, VALID
+from swarmproof.judge.verdict import INVALID, UNKNOWN, VALID
 from swarmproof.zoo.run import Outcome, run_plan, tidy
 from swarmproof.zoo.scenario import Scenario
 
@@ -25,12 +25,14 @@ class Tally:
     kills: int = 0
     operations: int = 0
     valid: int = 0
+    unknown: int = 0
     false_alarms: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
-    def unknown(self) -> int:
-        return self.runs - self.valid - self.false_alarms
+    def failed(self) -> int:
+        """Runs that came to no verdict at all."""
+        return self.runs - self.valid - self.unknown - self.false_alarms
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -41,6 +43,7 @@ class Tally:
             "valid": self.valid,
             "unknown": self.unknown,
             "false_alarms": self.false_alarms,
+            "no_verdict": self.failed,
             "notes": self.notes,
         }
 
@@ -66,8 +69,8 @@ def count(tally: Tally, outcome: Outcome, seed: int) -> str:
     if outcome.verdict == VALID:
         tally.valid += 1
         return ""
-    if outcome.verdict == INVALID:
-        tally.false_alarms += 1
+    tally.unknown += outcome.verdict == UNKNOWN
+    tally.false_alarms += outcome.verdict == INVALID
     tally.notes.append(f"seed {seed}: {outcome.verdict}, {outcome.sentence} ({outcome.directory})")
     return outcome.sentence
 

@@ -35,10 +35,18 @@ def results(rows: Sequence[Row]) -> Table:
 def healthy(tallies: Sequence[Tally]) -> Table:
     """Runs of healthy stores: how many were valid, and how many were accused for nothing."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("store", "runs", "leader kills", "operations", "valid", "unknown", "false alarms"):
+    for column in ("store", "runs", "leader kills", "operations", "valid", "unknown", "false alarms", "no verdict"):
         table.add_column(column, justify="left" if column == "store" else "right", no_wrap=True)
     for tally in tallies:
-        numbers = (tally.runs, tally.kills, tally.operations, tally.valid, tally.unknown, tally.false_alarms)
+        numbers = (
+            tally.runs,
+            tally.kills,
+            tally.operations,
+            tally.valid,
+            tally.unknown,
+            tally.false_alarms,
+            tally.failed,
+        )
         table.add_row(tally.store, *map(grouped, numbers))
     return table
 

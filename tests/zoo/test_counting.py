@@ -88,5 +88,6 @@ def test_a_healthy_run_called_invalid_is_a_false_alarm_and_an_unknown_one_is_tol
     assert count(tally, outcome(VALID, tmp_path), 1) == ""
     assert count(tally, outcome(UNKNOWN, tmp_path), 2) == "a sentence"
     assert count(tally, outcome(INVALID, tmp_path), 3) == "a sentence"
-    assert (tally.runs, tally.valid, tally.unknown, tally.false_alarms) == (3, 1, 1, 1)
-    assert [note.split(",")[0] for note in tally.notes] == ["seed 2: unknown", "seed 3: invalid"]
+    count(tally, outcome("no verdict", tmp_path), 4)
+    assert (tally.runs, tally.valid, tally.unknown, tally.false_alarms, tally.failed) == (4, 1, 1, 1, 1)
+    assert [note.split(",")[0] for note in tally.notes] == ["seed 2: unknown", "seed 3: invalid", "seed 4: no verdict"]
