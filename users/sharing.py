@@ -77,6 +77,7 @@ class Master:
                 if not wanting or (len(wanting) < len(alive) and waited_s < ALL_WANT_WITHIN_S):
                     continue
                 self._origin_ns = monotonic_ns() + START_LEAD_NS
+                self._runner.environment.open_load_origin_ns = self._origin_ns
                 self._share(wanting, 0)
             elif set(wanting) != set(self._members):
                 logger.info("arrivals are shared by %d workers now (%d before)", len(wanting), len(self._members))
@@ -163,6 +164,7 @@ def _on_init(environment: Any, **_: Any) -> None:
 
     def on_test_start(**_: Any) -> None:
         end()
+        environment.open_load_origin_ns = 0  # the schedule's zero, for whoever asks how far it is
         try:
             if master is not None:
                 if getattr(environment.parsed_options, "rate", ""):
@@ -179,7 +181,8 @@ def _on_init(environment: Any, **_: Any) -> None:
         if worker is not None:
             worker.start()
         else:
-            load.start(monotonic_ns() + START_LEAD_NS)
+            environment.open_load_origin_ns = monotonic_ns() + START_LEAD_NS
+            load.start(environment.open_load_origin_ns)
             load.share(Share(0, 0, 1))
 
     def end(**_: Any) -> None:
@@ -192,6 +195,7 @@ def _on_init(environment: Any, **_: Any) -> None:
             environment.open_load = None
 
     environment.open_load = None
+    environment.open_load_origin_ns = 0
     environment.events.test_start.add_listener(on_test_start)
     environment.events.test_stopping.add_listener(end)
     environment.events.quitting.add_listener(end)
