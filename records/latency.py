@@ -274,12 +274,14 @@ class LatencyStore:
         )
 
     def by_second(
-        self, operation: str | None = None, kind: str = RESPONSE
+        self, operation: str | None = None, kind: str = RESPONSE, start_s: int | None = None
     ) -> Iterator[tuple[int, Histogram, tuple[int, int, int, int]]]:
-        """Each second in which something ended, in order: its histogram, and how many ended (ok, failed, unknown,
-        cancelled). One pass over the run, where asking for every second by itself would be one pass each."""
+        """Each second in which something ended (from `start_s` on), in order: its histogram, and how many ended (ok,
+        failed, unknown, cancelled). One pass over the run, where asking for each by itself would be one pass each."""
         names = [operation] if operation is not None else self.operations()
         for second in self.seconds(operation):
+            if start_s is not None and second < start_s:
+                continue
             buckets = [found for name in names if (found := self._seconds.get(name, {}).get(second)) is not None]
             outcomes = [sum(bucket.outcomes[outcome] for bucket in buckets) for outcome in OUTCOMES]
             histogram = merge([item for bucket in buckets for item in getattr(bucket, kind)])

@@ -67,6 +67,11 @@ class RunExtension:
         self._lost_workers: set[str] = set()
 
     @property
+    def start_ns(self) -> int:
+        """When the load began (monotonic); 0 before the first run."""
+        return self._start_ns
+
+    @property
     def is_worker(self) -> bool:
         return isinstance(self.environment.runner, WorkerRunner)
 
