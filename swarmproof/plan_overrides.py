@@ -72,11 +72,15 @@ def _parsed(option: str, parse: Callable[[str], T], text: str) -> T:
         raise PlanError(f"{option}: {error}") from error
 
 
-def _option(text: str) -> tuple[str, str]:
+#: As in TOML: an option that takes no value is switched on or off.
+_SWITCHES = {"true": True, "false": False}
+
+
+def _option(text: str) -> tuple[str, str | bool]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise PlanError(f"--option {text!r} must be NAME=VALUE, such as depth=16")
-    return name.strip().lstrip("-").replace("-", "_"), value
+    return name.strip().lstrip("-").replace("-", "_"), _SWITCHES.get(value, value)
 
 
 def _threshold(text: str) -> tuple[str, str]:

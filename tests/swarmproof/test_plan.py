@@ -223,7 +223,7 @@ def test_options_replace_the_values_of_the_plan() -> None:
             seed=9,
             faults=["kill envelope @1s restart 2s", "pause follower every 9s ± 1s"],
             thresholds=["recovery<3s", "p99{append} <= 9ms"],
-            options=["depth=16", "--payload-bytes=8"],
+            options=["depth=16", "--payload-bytes=8", "engine=true"],
         ),
     )
     assert (plan.load.users, plan.load.run_time, plan.load.rate, plan.load.workers) == (5, 90.0, "10", 2)
@@ -234,7 +234,7 @@ def test_options_replace_the_values_of_the_plan() -> None:
         FaultSpec("pause", "follower", every_s=9.0, jitter_s=1.0),
     ]
     assert plan.thresholds == {"p99{append}": "<= 9ms", "recovery": "< 3s"}
-    assert plan.load.options == {"depth": "16", "payload_bytes": "8"}
+    assert plan.load.options == {"depth": "16", "payload_bytes": "8", "engine": True}
 
 
 @pytest.mark.parametrize(
