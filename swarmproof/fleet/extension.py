@@ -32,6 +32,9 @@ from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirec
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
+from swarmproof.fleet.metrics import MetricsDoor
+from swarmproof.fleet.metrics import add_options as add_metrics_options
+from swarmproof.fleet.metrics import serve as serve_metrics
 from swarmproof.fleet.shipping import Receiver, Shipper
 
 logger = logging.getLogger(__name__)
@@ -65,6 +68,19 @@ class RunExtension:
         self._aborted = ""
         self._start_ns = 0
         self._lost_workers: set[str] = set()
+        self._metrics: MetricsDoor | None = None
+
+    @property
+    def health(self) -> Health:
+        return self._health
+
+    @property
+    def offered(self) -> Offered:
+        return self._offered
+
+    @property
+    def lost_workers(self) -> set[str]:
+        return self._lost_workers
 
     @property
     def start_ns(self) -> int:
@@ -80,6 +96,11 @@ class RunExtension:
         return isinstance(self.environment.runner, MasterRunner)
 
     # -- a test begins ----------------------------------------------------------------------------------------
+
+    def serve_metrics(self) -> None:
+        """Offer Prometheus text of the whole run, in the process that commands it."""
+        if not self.is_worker:
+            self._metrics = serve_metrics(self)
 
     def on_test_start(self, **_: Any) -> None:
         if self.is_worker:
@@ -292,6 +313,9 @@ class RunExtension:
             if self._shipper:
                 self._shipper.close()
             return
+        if self._metrics:
+            self._metrics.stop()
+            self._metrics = None
         self._finish()  # the workers' last reports came after test_stop
         if self._progress:
             self._progress.close()
@@ -355,6 +379,7 @@ def _add_options(parser: Any) -> None:
         help="run directory to write into; by default runs/<time>-<scenario> is made",
         env_var="SWARMPROOF_RUN_DIR",
     )
+    add_metrics_options(parser)
 
 
 def _on_init(environment: Any, **_: Any) -> None:
@@ -364,6 +389,7 @@ def _on_init(environment: Any, **_: Any) -> None:
     gevent.get_hub().loop.update_now()
     extension = RunExtension(environment)
     environment.swarmproof = extension
+    extension.serve_metrics()
     environment.events.test_start.add_listener(extension.on_test_start)
     environment.events.test_stop.add_listener(extension.on_test_stop)
     environment.events.report_to_master.add_listener(extension.on_report_to_master)
