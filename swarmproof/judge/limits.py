@@ -35,6 +35,7 @@ _LEFT = re.compile(
 _RIGHT = re.compile(
     r"\s*(?P<sign><=|>=|<|>)\s*(?P<number>[0-9.]+)\s*(?P<unit>us|ms|s|min|%|/s)?(?P<abort>\s+abort)?\s*"
 )
+_WHOLE = re.compile(r"\s*([^<>]+?)\s*([<>]=?)\s*(\S.*?)\s*")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "%": 0.01, "/s": 1.0, None: 1.0}
 PERCENTILES: Final = {
     "p50": 50.0,
@@ -118,6 +119,19 @@ def read_limit(left: str, right: str) -> Limit:
         bound["unit"],
         bool(bound["abort"]),
     )
+
+
+def split_limit(text: str) -> tuple[str, str]:
+    """What is measured and its limit, of one text such as `p99{envelope echo}<5ms`. Errors: ThresholdError."""
+    match = _WHOLE.fullmatch(text)
+    if match is None:
+        raise ThresholdError(f"{text!r} is not a limit; write it like 'p99{{kv append}}<50ms' or 'recovery<3s'")
+    left, right = match[1], f"{match[2]} {match[3]}"
+    try:
+        read_limit(left, right)
+    except ThresholdError as error:
+        raise ThresholdError(f"{text!r}: {error}") from None
+    return left, right
 
 
 def measure(store: LatencyStore, limit: Limit, stretches: Sequence[Stretch]) -> float | None:

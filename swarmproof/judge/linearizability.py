@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from swarmproof.judge import zones
+from swarmproof.judge.by_version import explained_by_versions
 from swarmproof.judge.history import (
     APPEND,
     CAS,
@@ -53,11 +54,13 @@ class Limits:
 @dataclass(slots=True)
 class Linearizability:
     """The answer per key: ``findings`` (not linearizable, with the rows that show it), ``unknown`` (with the
-    reason); every other key is linearizable. ``searched`` keys needed the general search."""
+    reason); every other key is linearizable. ``by_version`` keys are so in the order that replies told, ``searched``
+    keys needed the general search."""
 
     lineage: Lineage
     findings: dict[int, Finding] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
+    by_version: list[int] = field(default_factory=list)
     searched: list[int] = field(default_factory=list)
     operations: int = 0
 
@@ -138,7 +141,12 @@ def _search_keys(history: History, keys: list[int], limits: Limits, result: Line
     rows_of_key = history.rows_of_keys()
     deadline = time.monotonic() + limits.total_time_s
     for key in sorted(keys, key=lambda key: len(rows_of_key[key])):
-        steps = _steps(history, rows_of_key[key])
+        rows = rows_of_key[key]
+        steps = _steps(history, rows)
+        named = zip(rows.tolist(), history.version[rows].tolist(), strict=True)
+        if explained_by_versions(steps, {row: version for row, version in named if version > 0}):
+            result.by_version.append(key)
+            continue
         result.searched.append(key)
         time_s = min(limits.key_time_s, deadline - time.monotonic())
         found = search(steps, time_s=time_s, memory_bytes=limits.key_memory_bytes)

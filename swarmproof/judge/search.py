@@ -10,7 +10,7 @@ unanswered operations are tried last.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ DEFAULT_MEMORY_BYTES = 256 << 20
 _STATE_BYTES = 400
 
 #: Steps between two looks at the clock.
-_STEPS_PER_LOOK = 1024
+_STEPS_PER_LOOK = 64
 
 
 class Step(NamedTuple):
@@ -87,6 +87,17 @@ def search(
     return _Searcher(steps).run(clock() + time_s, max_states, clock)
 
 
+def named_labels(steps: Sequence[Step]) -> tuple[frozenset[int], tuple[int, ...]]:
+    """The labels of tombstones that a reader of "absent" can be held to, and those of them that no answered delete
+    has: a nameless delete may turn out to carry one. More of these than such deletes: they mean nothing."""
+    written = {step.label for step in steps if step.kind == DELETE and step.label is not None}
+    named = {step.label for step in steps if step.kind != DELETE and step.label is not None}
+    nameless = sum(step.kind == DELETE and step.label is None for step in steps)
+    strangers = named - written
+    free = tuple(sorted(strangers)) if len(strangers) <= nameless else ()
+    return frozenset(written) | frozenset(free), free
+
+
 class _Searcher:
     def __init__(self, steps: list[Step]) -> None:
         # Required ones first among equals: an unanswered operation is tried when nothing else leads on.
@@ -96,13 +107,7 @@ class _Searcher:
             key=lambda number: self.steps[number].ret,
         )
         self.required = sum(1 << number for number in self.returns)
-        written = {step.label for step in self.steps if step.kind == DELETE and step.label is not None}
-        named = {step.label for step in self.steps if step.kind != DELETE and step.label is not None}
-        nameless = sum(step.kind == DELETE and step.label is None for step in self.steps)
-        strangers = named - written
-        #: Labels that a nameless delete may turn out to carry. More of them than such deletes: they mean nothing.
-        self.free = tuple(sorted(strangers)) if len(strangers) <= nameless else ()
-        self.known = frozenset(written) | frozenset(self.free)
+        self.known, self.free = named_labels(self.steps)
         self.deepest = 0
         self.deepest_done = 0
 

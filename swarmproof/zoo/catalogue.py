@@ -25,7 +25,7 @@ class Exhibit:
     bug: str = ""
     shown_by: str = ""
     twin: Scenario | None = None
-    #: For a run that is only demanded to end with an honest answer.
+    #: The run as a whole may be unknown: the check is what counts, the load may be too much for the generator.
     or_unknown: bool = False
 
     @property

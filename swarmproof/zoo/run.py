@@ -167,7 +167,7 @@ def count_bug(row: Row, outcome: Outcome, seed: int) -> None:
     exhibit = row.exhibit
     row.runs += 1
     wanted = {exhibit.verdict, UNKNOWN} if exhibit.or_unknown else {exhibit.verdict}
-    by = [name for name in exhibit.checks if outcome.checks.get(name) in wanted]
+    by = [name for name in exhibit.checks if outcome.checks.get(name) == exhibit.verdict]
     # A missed threshold leaves the verdict valid: correct, but too slow.
     caught = bool(by) and outcome.verdict in {VALID if verdict == MISSED else verdict for verdict in wanted}
     if caught and exhibit.shown_by:

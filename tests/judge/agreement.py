@@ -35,7 +35,7 @@ def compare(history: list[Operation], tally: Counter[str] | None = None) -> bool
             raise Disagreement(f"a counterexample of {len(finding.rows)} operations\n{show(history)}")
     if tally is not None:
         tally["linearizable" if expected else "not linearizable"] += 1
-        tally["by search" if result.searched else "by zones"] += 1
+        tally["by search" if result.searched else "by versions" if result.by_version else "by zones"] += 1
     return expected
 
 

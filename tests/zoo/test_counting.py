@@ -46,6 +46,13 @@ def test_a_freeze_is_caught_by_a_missed_threshold_of_a_correct_run() -> None:
     assert (freeze.caught, freeze.runs) == (1, 2)
 
 
+def test_the_hot_key_must_be_decided_also_when_the_generator_could_not_keep_up() -> None:
+    hot = row("hot-key")
+    count_bug(hot, outcome(UNKNOWN, generator=UNKNOWN), 1)
+    count_bug(hot, outcome(UNKNOWN, linearizability=UNKNOWN), 2)
+    assert (hot.caught, hot.runs) == (1, 2)
+
+
 def test_an_allowed_oddity_must_have_happened_to_count(tmp_path: Path) -> None:
     late = row("late-write")
     log = tmp_path / "nodes" / "n1" / "log"
