@@ -1,6 +1,5 @@
 """Command-line options on top of a plan: they replace its values, are checked by the same rules, and named as typed."""
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -8,13 +7,11 @@ from pydantic import ValidationError
 
 from swarmproof.durations import parse_duration_s, parse_load_rate
 from swarmproof.faults.schedule import FaultMistake, parse_fault
-from swarmproof.judge.limits import ThresholdError, read_limit
+from swarmproof.judge.limits import ThresholdError, split_limit
 from swarmproof.plan import FaultTable, Plan
 from swarmproof.plan_errors import PlanError
 
 T = TypeVar("T")
-
-_THRESHOLD = re.compile(r"\s*([^<>]+?)\s*([<>]=?)\s*(\S.*?)\s*")
 
 
 class Overrides(NamedTuple):
@@ -84,14 +81,10 @@ def _option(text: str) -> tuple[str, str | bool]:
 
 
 def _threshold(text: str) -> tuple[str, str]:
-    match = _THRESHOLD.fullmatch(text)
-    if match is None:
-        raise PlanError(f"--threshold {text!r} is not a limit; write it like 'p99{{kv append}}<50ms' or 'recovery<3s'")
     try:
-        read_limit(match[1], f"{match[2]} {match[3]}")
+        return split_limit(text)
     except ThresholdError as error:
-        raise PlanError(f"--threshold {text!r}: {error}") from error
-    return match[1], f"{match[2]} {match[3]}"
+        raise PlanError(f"--threshold {error}") from error
 
 
 def _fault(text: str) -> FaultTable:

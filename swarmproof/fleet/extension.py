@@ -29,6 +29,7 @@ from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
 from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirectory, RunDirectoryError
+from swarmproof.fleet import thresholds
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
@@ -36,6 +37,7 @@ from swarmproof.fleet.metrics import MetricsDoor
 from swarmproof.fleet.metrics import add_options as add_metrics_options
 from swarmproof.fleet.metrics import serve as serve_metrics
 from swarmproof.fleet.shipping import Receiver, Shipper
+from swarmproof.judge.verdict import Check
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class RunExtension:
         self._aborted = ""
         self._start_ns = 0
         self._lost_workers: set[str] = set()
+        self.thresholds: Check | None = None  # what came of those on the command line
         self._metrics: MetricsDoor | None = None
 
     @property
@@ -129,6 +132,7 @@ class RunExtension:
         self._offered = Offered(getattr(options, "rate", ""))
         self._lost_workers = set()
         self._start_ns = time.monotonic_ns()
+        self._note_thresholds(options)
         self._watch, self._aborted = Watch(self.run.read_json(RUN_JSON) or {}), ""
         self.run.update_json(RUN_JSON, {"load": self._describe_load(options)})
         self._progress = ProgressWriter(self.run)
@@ -136,6 +140,12 @@ class RunExtension:
             self._receiver = Receiver(self.run)
         else:
             recorder.start(self.run.path, f"standalone-{os.getpid()}")
+
+    def _note_thresholds(self, options: Any) -> None:
+        assert self.run is not None
+        if given := thresholds.given(options):
+            planned = (self.run.read_json(RUN_JSON) or {}).get("thresholds") or {}
+            self.run.update_json(RUN_JSON, {"thresholds": {**planned, **given}})
 
     def _make_run_directory(self, options: Any) -> RunDirectory:
         if not options.run_dir:
@@ -303,6 +313,8 @@ class RunExtension:
             recorder.stop()
         if not self.is_worker:
             self._finish()
+            if self.environment.web_ui:
+                thresholds.tell(self.environment, self.run)
 
     def on_reset_stats(self, **_: Any) -> None:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
@@ -326,6 +338,8 @@ class RunExtension:
             logger.error("%s", advice)
         if self.run and not self.supervised:
             print_summary(self.run, LatencyStore.load(self.run), self._offered)
+        if self.thresholds:
+            print("\n".join(thresholds.lines(self.thresholds)))
 
     def _finish(self) -> None:
         """Write what is made of the whole run; may be called again when more has arrived."""
@@ -379,6 +393,7 @@ def _add_options(parser: Any) -> None:
         help="run directory to write into; by default runs/<time>-<scenario> is made",
         env_var="SWARMPROOF_RUN_DIR",
     )
+    thresholds.add_options(group)
     add_metrics_options(parser)
 
 

@@ -50,7 +50,7 @@ def test_the_run_time_ends_a_shape_that_would_go_on(tmp_path: Path, envelope: st
 
 def test_the_web_ui_starts_a_shape_and_starts_it_again(tmp_path: Path, envelope: str) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "locust", "-f", str(SCENARIO), "--host", envelope]
+    command = [sys.executable, "-m", "locust", "-f", str(SCENARIO), "--host", envelope, "--threshold", "rate>1"]
     locust = Process([*command, "--run-dir", str(tmp_path / "run"), "--web-host", "127.0.0.1", "--web-port", str(port)])
     try:
         wait_until(lambda: answers(port), "the web UI", 60)
@@ -62,8 +62,9 @@ def test_the_web_ui_starts_a_shape_and_starts_it_again(tmp_path: Path, envelope:
             for run in finished(tmp_path):
                 load = load_of(run)
                 assert load["issued"] + load["dropped"] + load["unissued"] == WHOLE
+        assert locust.log().count("threshold  kept    rate is ") == 2
         locust.popen.send_signal(signal.SIGTERM)
-        locust.wait(60)
+        assert locust.wait(60) == 0
     finally:
         locust.close()
 
