@@ -1,4 +1,7 @@
-"""A scenario without a server: every 5 ms each user records one operation of 2 ms, and now and then a violation."""
+"""A scenario without a server: every 5 ms each user records one operation of 2 ms, and now and then a violation.
+
+`CLOCKWORK_TICKS=25` has each user stop counting after so many.
+"""
 
 import os
 import time
@@ -14,11 +17,19 @@ if os.environ.get("CLOCKWORK_NO_SHARED_DISK"):
     extension._is_same_directory = lambda directory, token: False
 
 
+TICKS = int(os.environ.get("CLOCKWORK_TICKS", "0"))
+
+
 class ClockworkUser(User):
     wait_time = constant(0.005)
+    ticks = 0
 
     @task
     def tick(self) -> None:
+        self.ticks += 1
+        if TICKS and self.ticks > TICKS:  # its counts stand still, so that they can be compared
+            gevent.sleep(60)
+            return
         begin = time.monotonic_ns()
         identity = recorder.operations.invoke(1, "append", "k", "1,")
         gevent.sleep(0.002)

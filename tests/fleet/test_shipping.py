@@ -22,17 +22,20 @@ def test_files_arrive_whole_however_they_grew(tmp_path: Path, monkeypatch: pytes
             file.write(bytes([round_number]) * 17)
         with (local.violations_dir / "w.jsonl").open("ab") as file:
             file.write(b"x" * 3)
+        with local.file("breaker-w.jsonl").open("ab") as file:
+            file.write(b"{}\n" * round_number)
         receiver.accept(shipper.take())
     while (report := shipper.take())["files"]:
         receiver.accept(report)
-    for name in ("operations/w.msgpack", "violations/w.jsonl"):
+    for name in ("operations/w.msgpack", "violations/w.jsonl", "breaker-w.jsonl"):
         assert (run.path / name).read_bytes() == (local.path / name).read_bytes()
     shipper.close()
     assert not local.path.exists()
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil", "operations/../../evil", "nodes/x", "operations/", "/etc/passwd", "run.json"]
+    "name",
+    ["../evil", "operations/../../evil", "nodes/x", "operations/", "/etc/passwd", "run.json", "x/breaker-w.jsonl"],
 )
 def test_a_worker_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
     receiver = Receiver(RunDirectory.create(tmp_path, "x"))
