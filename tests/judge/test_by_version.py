@@ -56,10 +56,21 @@ PAIRS = {
         ],
     ),
     "a failed cas saw a delete that nobody answered": (
-        [put("a", 0, 1, version=1), delete(2), delete(2), failed_cas("a", "b", None, 5, 6, version=4)]
-        + [cas(None, "c", 7, 8, version=5), get(None, 9, 10, version=6)],
-        [put("a", 0, 1, version=1), delete(2), failed_cas("a", "b", None, 5, 6, version=4)]
-        + [cas(None, "c", 7, 8, version=5), get(None, 9, 10, version=6)],
+        [
+            put("a", 0, 1, version=1),
+            delete(2),
+            delete(2),
+            failed_cas("a", "b", None, 5, 6, version=4),
+            cas(None, "c", 7, 8, version=5),
+            get(None, 9, 10, version=6),
+        ],
+        [
+            put("a", 0, 1, version=1),
+            delete(2),
+            failed_cas("a", "b", None, 5, 6, version=4),
+            cas(None, "c", 7, 8, version=5),
+            get(None, 9, 10, version=6),
+        ],
     ),
 }
 
