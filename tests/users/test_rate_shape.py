@@ -62,7 +62,7 @@ def test_the_web_ui_starts_a_shape_and_starts_it_again(tmp_path: Path, envelope:
             for run in finished(tmp_path):
                 load = load_of(run)
                 assert load["issued"] + load["dropped"] + load["unissued"] == WHOLE
-        assert locust.log().count("threshold  kept    rate is ") == 2
+        wait_until(lambda: locust.log().count("threshold  kept    rate is ") == 2, "both results in the log", 30)
         locust.popen.send_signal(signal.SIGTERM)
         assert locust.wait(60) == 0
     finally:
