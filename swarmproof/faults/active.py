@@ -14,6 +14,7 @@ from records.faults import FaultRecord
 from swarmproof.durations import show_s
 from swarmproof.faults.fault import Fault, NoEffect, Strike
 from swarmproof.faults.probe import Probe
+from swarmproof.faults.triggers import await_commits
 from swarmproof.targets.base import Member
 from swarmproof.targets.cluster import ClusterMember, ClusterTarget
 from swarmproof.targets.errors import TargetError
@@ -110,6 +111,9 @@ class ActiveFault:
             self._write()
             self._say(f"{record.kind} {record.chosen}: {missed}")
             return
+        if self._load_start_ns is not None and self._fault.is_deadly and self.choice.cluster is not None:
+            waited = await_commits(self.choice.cluster, lambda: self._abandoned)
+            record.why += f"; {waited}" if waited else ""
         record.before = cluster_state(self.choice.cluster)
         record.requested_ns = time.monotonic_ns()
         if self._load_start_ns is not None:

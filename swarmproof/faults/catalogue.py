@@ -18,6 +18,7 @@ class _EndsTheProcess(Fault):
     """Shared by the kinds after which the process is gone: the effect is its death, healing is a new start."""
 
     heal_word = "restart"
+    is_deadly = True
 
     def observed(self, victim: Member) -> str | None:
         if victim.process.state is not State.EXITED:

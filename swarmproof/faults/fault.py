@@ -72,6 +72,9 @@ class Fault:
     has_one_outage = True
     # Over as soon as it has struck: there is nothing that could last.
     is_instant = False
+    # Whether it takes away a node with what that has not replicated: a careless store loses the writes of that moment,
+    # so during a load it strikes while writes are being committed.
+    is_deadly = False
     # Links that it acts on.
     needs_links: str | None = None
 

@@ -34,6 +34,7 @@ class RollingKill(Fault):
     name = "rolling-kill"
     summary = "SIGKILL for one node after the other, each when the one before is back"
     heal_word = "restart"
+    is_deadly = True
     selectors: ClassVar[Sequence[str]] = ("all",)
     has_one_outage = False
 
@@ -71,6 +72,7 @@ class KillDuringElection(Fault):
     name = "kill-election"
     summary = "SIGKILL for the leader, and for a follower as soon as nobody leads"
     heal_word = "restart"
+    is_deadly = True
     selectors: ClassVar[Sequence[str]] = ("leader",)
     effect_within_s = ELECTION_SEEN_WITHIN_S + 2.0
 

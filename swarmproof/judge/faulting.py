@@ -22,6 +22,8 @@ AT_RISK_MS = 100
 MIN_WRITES_AT_RISK = 1
 #: Something must have succeeded this shortly before any fault.
 LOAD_BEFORE_S = 2
+#: What is missing is told for so many faults; the evidence has all.
+GAPS_SHOWN = 3
 
 #: Faults that take a node of a cluster away, and with it what it had not replicated; by their names in faults.jsonl.
 DEADLY = frozenset({"kill", "term", "kill-compacting", "rolling-kill", "kill-election"})
@@ -54,7 +56,8 @@ def check(case: Case) -> Check:
         "faults": details,
     }
     if gaps:
-        return Check(NAME, UNKNOWN, "; ".join(gaps), evidence)
+        more = [f"and {len(gaps) - GAPS_SHOWN} more"] if len(gaps) > GAPS_SHOWN else []
+        return Check(NAME, UNKNOWN, "; ".join(gaps[:GAPS_SHOWN] + more), evidence | {"gaps": gaps})
     return Check(NAME, VALID, f"{effective} of {len(case.faults)} faults took effect", evidence)
 
 

@@ -14,7 +14,7 @@ KILL_S = 4.0
 
 
 def test_every_deadly_kind_is_one_of_the_engine_and_no_kill_is_forgotten() -> None:
-    assert set(CATALOGUE) >= DEADLY
+    assert {name for name, kind in CATALOGUE.items() if kind.is_deadly} == DEADLY
     assert {name for name in CATALOGUE if "kill" in name} <= DEADLY
 
 
@@ -32,3 +32,13 @@ def test_any_kind_of_kill_must_meet_writes(kind: str, tmp_path: Path) -> None:
     check = judge(write_run(tmp_path, quiet, faults=[kill], start_ns=START_NS)).check("faults")
     assert check.verdict == UNKNOWN
     assert "no write was acknowledged in the 100 ms before it" in check.reason
+
+
+def test_of_many_gaps_the_first_are_told_and_all_are_evidence(tmp_path: Path) -> None:
+    faults = [fault(number, KILL_S, START_NS) for number in range(1, 11)]
+    for record in faults:
+        record.took_effect = False
+    check = judge(write_run(tmp_path, simulate(3, start_ns=START_NS, seconds=8.0), faults=faults)).check("faults")
+    assert check.reason.count("did not take effect") == 3
+    assert check.reason.endswith("and 7 more")
+    assert len(check.evidence["gaps"]) == 10
