@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from records.clocks import error_ns
 from records.faults import FaultRecord, read_faults
 from records.latency import LatencyStore
 from records.operations import read_operations
@@ -49,7 +50,7 @@ class Case:
         facts = run.read_json(RUN_JSON)
         counts, examples = read_violations(run)
         return cls(
-            read_history(read_operations(run)),
+            read_history(read_operations(run), widen_ns=error_ns(run)),
             faults=read_faults(run),
             latency=LatencyStore.load(run),
             protocol=Protocol(dict(counts), examples),

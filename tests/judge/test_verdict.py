@@ -10,6 +10,7 @@ from records import violations as kinds
 from records.latency import LatencyLog, LatencyRecorder
 from records.operations import HistoryError, Operation
 from records.run_directory import RunDirectory, RunDirectoryError
+from records.violations import ViolationLog
 from swarmproof.judge import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, judge
 from swarmproof.judge.verdict import MISSED, Check, Verdict
 from tests.judge.synthetic import S, fault, simulate, write_run
@@ -254,3 +255,35 @@ def test_the_worst_check_decides() -> None:
     assert verdict(UNKNOWN, MISSED).exit_code == 2
     assert verdict(NOT_APPLICABLE).exit_code == 2
     assert verdict().verdict == UNKNOWN
+
+
+def test_two_replies_that_carry_each_others_payload_are_called_swapped(
+    tmp_path: Path, history: list[Operation], start_ns: int
+) -> None:
+    one, other, third = b"payload one", b"payload two", b"damaged three"
+
+    def swapped(log: ViolationLog) -> None:
+        log.add(kinds.PAYLOAD, "envelope echo", "byte 8", request_id=6, expected=third, got=b"damage!", at_ns=start_ns)
+        log.add(kinds.PAYLOAD, "envelope echo", "byte 8", request_id=7, expected=one, got=other, at_ns=start_ns)
+        log.add(kinds.PAYLOAD, "envelope echo", "byte 8", request_id=8, expected=other, got=one, at_ns=start_ns)
+
+    check = judge(write_run(tmp_path, history, start_ns=start_ns, violations=swapped)).check("protocol")
+    assert check.verdict == INVALID
+    assert "crossed: 2 of the replies kept" in check.reason
+    assert check.counterexample is not None
+    assert (
+        "request 7): it is the reply to request 8, which got that of this one: replies swapped"
+        in (check.counterexample["sentence"])
+    )
+
+
+def test_a_damaged_payload_is_not_called_crossed(tmp_path: Path, history: list[Operation], start_ns: int) -> None:
+    def damaged(log: ViolationLog) -> None:
+        log.add(kinds.PAYLOAD, "envelope echo", "byte 8", request_id=7, expected=b"payload one", got=b"payload 0ne")
+        log.add(kinds.PAYLOAD, "envelope echo", "byte 0", request_id=8, expected=b"x", got=b"y")
+        log.add(kinds.PAYLOAD, "envelope echo", "byte 0", request_id=9, expected=b"y", got=b"x")
+
+    check = judge(write_run(tmp_path, history, start_ns=start_ns, violations=damaged)).check("protocol")
+    assert "crossed" not in check.reason
+    assert check.counterexample is not None
+    assert "swapped" not in check.counterexample["sentence"]
