@@ -4,6 +4,7 @@ All times of a run are of `time.monotonic_ns()`. That clock is common to the pro
 restarted, and to nobody else; between machines the wall clock is the bridge. A *reading* is both, taken together.
 """
 
+import os
 import socket
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 Reading = list[int]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# A container may have a monotonic clock of its own (time_namespaces(7)).
+_TIME_NAMESPACE = Path("/proc/self/ns/time")
 
 
 def read_clock() -> Reading:
@@ -27,6 +30,8 @@ def shift_ns(theirs: Reading, ours: Reading) -> int:
 def clock_name() -> str:
     """The same in two processes whose monotonic clocks are the same."""
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        name = _BOOT_ID.read_text(encoding="ascii").strip()
+        namespace = os.readlink(_TIME_NAMESPACE) if os.path.lexists(_TIME_NAMESPACE) else ""
     except OSError:
         return socket.gethostname()
+    return f"{name} {namespace}".strip()

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import msgpack
 
+from records.clocks import read_clocks
 from records.run_directory import RunDirectory
 
 MAGIC = "swarmproof-operations"
@@ -152,12 +153,19 @@ class OperationLog:
 def read_operations(source: RunDirectory | Path) -> Iterator[Operation]:
     """Every operation of a run, in no particular order; the unanswered ones last in their process.
 
+    Times of a whole run (not of a bare folder) are on its master's clock, whosever they were (`records.clocks`).
     A file cut off in the middle of its last record (its writer was killed) is read up to there. Errors:
     HistoryError with file and offset for anything else.
     """
     folder = source.operations_dir if isinstance(source, RunDirectory) else Path(source)
+    clocks = read_clocks(source) if isinstance(source, RunDirectory) else {}
     for number, path in enumerate(sorted(folder.glob("*.msgpack"))):
-        yield from _read_file(path, number * _IDS_PER_PROCESS)
+        offset_ns = clocks[path.stem].offset_ns if path.stem in clocks else 0
+        for operation in _read_file(path, number * _IDS_PER_PROCESS):
+            if offset_ns:
+                operation.call_ns -= offset_ns
+                operation.return_ns = None if operation.return_ns is None else operation.return_ns - offset_ns
+            yield operation
 
 
 def _read_file(path: Path, first_id: int) -> Iterator[Operation]:

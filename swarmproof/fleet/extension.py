@@ -29,7 +29,7 @@ from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
 from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirectory, RunDirectoryError
-from swarmproof.fleet import thresholds
+from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
@@ -72,6 +72,8 @@ class RunExtension:
         self._lost_workers: set[str] = set()
         self.thresholds: Check | None = None  # what came of those on the command line
         self._metrics: MetricsDoor | None = None
+        self._process = ""
+        self._clocks = clocks.attach(environment.runner, lambda: self._process)
 
     @property
     def health(self) -> Health:
@@ -138,6 +140,8 @@ class RunExtension:
         self._progress = ProgressWriter(self.run)
         if self.is_master:
             self._receiver = Receiver(self.run)
+            if self._clocks:
+                self._clocks.start(self.run)
         else:
             recorder.start(self.run.path, f"standalone-{os.getpid()}")
 
@@ -169,6 +173,7 @@ class RunExtension:
         if not _is_same_directory(directory, getattr(options, "run_token", "")):
             directory = self._shipper.local_directory()
         recorder.start(directory, process)
+        self._process = process
 
     def _describe_load(self, options: Any) -> dict[str, Any]:
         return {
@@ -308,6 +313,8 @@ class RunExtension:
             self._ticker.kill()
             self._ticker = None
         self._tick()
+        if self._clocks:
+            self._clocks.stop()
         self._probe.stop()
         if not self.is_master:
             recorder.stop()
@@ -351,6 +358,7 @@ class RunExtension:
             "end_ns": time.monotonic_ns(),
             "end_time": time.time(),
             "lost_workers": sorted(self._lost_workers),
+            **(self._clocks.facts() if self._clocks else {}),
             "aborted": self._aborted,
             **self._health.facts(),
             **self._offered.facts(),
