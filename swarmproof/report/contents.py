@@ -1,14 +1,37 @@
 """A run directory as the reports see it: read once, with a note for everything that is missing or broken."""
 
+import csv
+import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from records.faults import FaultRecord, read_faults
 from records.latency import LatencyStore
-from records.run_directory import COUNTEREXAMPLE_JSON, RUN_JSON, VERDICT_JSON, RunDirectory, RunDirectoryError
+from records.leadership import Leader, read_leaders
+from records.progress import ProgressReader
+from records.run_directory import (
+    CONTROL_SOCKET,
+    COUNTEREXAMPLE_JSON,
+    OUTAGES_CSV,
+    PROGRESS_JSONL,
+    RUN_JSON,
+    VERDICT_JSON,
+    RunDirectory,
+    RunDirectoryError,
+)
 from records.violations import Violation, read_violations
 
 NS_PER_S = 1_000_000_000
+
+#: What a file that was never written by us may raise when it is taken apart.
+BROKEN: Final = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
+
+#: A load generator writes a line of progress every second; one that is silent for longer than this is gone.
+_GONE_AFTER_S: Final = 10.0
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -23,6 +46,9 @@ class Contents:
     latency: LatencyStore = field(default_factory=LatencyStore)
     violations: dict[tuple[str, str], int] = field(default_factory=dict)
     examples: list[Violation] = field(default_factory=list)
+    progress: list[dict[str, Any]] = field(default_factory=list)
+    leaders: list[Leader] = field(default_factory=list)
+    outages: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -70,28 +96,76 @@ def read_contents(run: RunDirectory) -> Contents:
         contents, VERDICT_JSON, f"the run has not been judged yet; `swarmproof check {run.path}` does it"
     )
     contents.counterexample = _read_object(contents, COUNTEREXAMPLE_JSON, "") or None
-    try:
-        contents.faults = read_faults(run)
-    except (OSError, ValueError) as error:
-        contents.notes.append(f"the faults cannot be read: {error}")
-    try:
-        contents.latency = LatencyStore.load(run)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        contents.notes.append(f"the latencies cannot be read: {error}")
+    contents.faults = _read(contents, "faults", lambda: read_faults(run), [])
+    contents.latency = _read(contents, "latencies", lambda: LatencyStore.load(run), LatencyStore())
     if not contents.latency.operations():
         contents.notes.append("no response times were recorded, so there are no percentiles")
-    try:
-        counts, contents.examples = read_violations(run)
-        contents.violations = dict(counts)
-    except (OSError, ValueError, TypeError) as error:
-        contents.notes.append(f"the violations cannot be read: {error}")
+    nothing: tuple[Counter[tuple[str, str]], list[Violation]] = (Counter(), [])
+    counts, contents.examples = _read(contents, "violations", lambda: read_violations(run), nothing)
+    contents.violations = dict(counts)
+    contents.progress = _read(contents, "progress", lambda: ProgressReader(run).read_new(), [])
+    contents.leaders = _read(contents, "leaders", lambda: read_leaders(run), [])
+    contents.outages = _read(contents, "outages", lambda: _read_outages(run), [])
+    ending = _how_it_stands(contents)
+    if ending:
+        contents.notes.insert(0, ending)
     return contents
+
+
+def _read(contents: Contents, what: str, read: Callable[[], T], nothing: T) -> T:
+    """What `read` gives, or `nothing` and a note."""
+    try:
+        return read()
+    except BROKEN as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        contents.notes.append(f"the {what} of this run cannot be read: {reason or type(error).__name__}")
+        return nothing
+
+
+def _read_outages(run: RunDirectory) -> list[dict[str, str]]:
+    try:
+        with run.file(OUTAGES_CSV).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+    return [{str(key): value or "" for key, value in row.items() if isinstance(value, str | None)} for row in rows]
+
+
+def _how_it_stands(contents: Contents) -> str:
+    """One sentence about a run that has not ended as runs do, "" for all others."""
+    facts, run = contents.facts, contents.run
+    supervised = "start_ns" in facts
+    if (facts if supervised else contents.load).get("end_ns") is not None or contents.verdict:
+        return ""
+    silent_s = _age_s(run, PROGRESS_JSONL)
+    if silent_s is not None and silent_s < _GONE_AFTER_S:
+        last = contents.progress[-1].get("elapsed_s") if contents.progress else None
+        so_far = f"its first {last:.0f} s" if isinstance(last, int | float) else "what there is so far"
+        return f"the run is still going; this shows {so_far}"
+    if silent_s is None and run.file(CONTROL_SOCKET).exists():
+        return "the run has only begun: there is no load yet"
+    if silent_s is None and not contents.latency.operations():
+        return "nothing was loaded in this run: it ended before any load, or is no run at all"
+    return (
+        "the run did not come to its end: it crashed or was killed, and nothing of it says how; "
+        "this shows what it left behind"
+    )
+
+
+def _age_s(run: RunDirectory, name: str) -> float | None:
+    try:
+        return max(0.0, time.time() - run.file(name).stat().st_mtime)
+    except OSError:
+        return None
 
 
 def _read_object(contents: Contents, name: str, missing: str) -> dict[str, Any]:
     try:
         value = contents.run.read_json(name)
-    except (RunDirectoryError, OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        contents.notes.append(f"{name} cannot be read: {error.strerror or error}")
+        return {}
+    except (RunDirectoryError, UnicodeDecodeError) as error:
         contents.notes.append(str(error))
         return {}
     if value is None:

@@ -7,6 +7,7 @@ The price is 4.8 MB a page. The counterexample is plain SVG, and every number al
 
 import json
 import shlex
+import time
 from html import escape
 from pathlib import Path
 from string import Template
@@ -17,10 +18,20 @@ from plotly.offline import get_plotlyjs
 from records.latency import RESPONSE, SERVICE, Summary
 from records.run_directory import REPORT_HTML, RunDirectory, write_atomically
 from swarmproof.report.contents import Contents, read_contents
+from swarmproof.report.health_section import generator_section, targets_section
+from swarmproof.report.key_history import key_history
+from swarmproof.report.outage_section import faults_section
 from swarmproof.report.page import PAGE, SCRIPT, STYLE
-from swarmproof.report.series import fault_bands, percentile_curves, time_series
+from swarmproof.report.series import (
+    arrivals,
+    fault_bands,
+    leader_ribbon,
+    percentile_curves,
+    slow_operations,
+    time_series,
+)
 from swarmproof.report.timeline import timeline
-from swarmproof.report.wording import count, duration, encodable, fault_line, operation_line, operation_times
+from swarmproof.report.wording import count, duration, encodable, operation_line, operation_times, verdict_sentence
 
 _COLUMNS = ("operation", "count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 
@@ -38,14 +49,23 @@ def write_html(run: RunDirectory) -> Path:
 
 def render_html(contents: Contents) -> str:
     series = time_series(contents)
-    data = {"series": series, "curves": percentile_curves(contents), "faults": fault_bands(contents)}
+    data = {
+        "series": series,
+        "slow": slow_operations(contents),
+        "arrivals": arrivals(contents),
+        "curves": percentile_curves(contents),
+        "faults": fault_bands(contents),
+        "leaders": leader_ribbon(contents),
+    }
     sections = [
         _verdict(contents),
         _counterexample(contents),
         _charts(contents) if series else "",
+        faults_section(contents),
         _operations(contents),
-        _faults(contents),
         _violations(contents),
+        targets_section(contents),
+        generator_section(contents),
         _about(contents),
     ]
     page = Template(PAGE).substitute(
@@ -66,7 +86,6 @@ def _json(data: Any) -> str:
 
 def _verdict(contents: Contents) -> str:
     verdict = str(contents.verdict.get("verdict") or "not judged")
-    summary = str(contents.verdict.get("summary") or "; ".join(contents.notes) or "there is nothing to judge")
     rows = "".join(
         f"<tr><td>{escape(str(check.get('name', '')))}</td>"
         f'<td><span class="badge {_class(check.get("verdict"))}">{escape(str(check.get("verdict", "")))}</span></td>'
@@ -74,12 +93,26 @@ def _verdict(contents: Contents) -> str:
         for check in contents.checks
     )
     table = f"<table class='checks'><thead><tr><th>check<th>says<th>because</tr></thead>{rows}</table>" if rows else ""
-    lead = "" if rows else f"<p>{escape(summary)}</p>"
+    notes = "".join(f"<li>{escape(note)}</li>" for note in contents.notes)
+    notes = f"<ul class='notes'>{notes}</ul>" if notes else ""
     return (
-        f'<header><p class="kicker">{escape(contents.title)}</p>'
-        f'<h1 class="{_class(verdict)}">{escape(verdict.upper())}</h1>{_headline(contents)}</header>'
-        f"<section>{lead}{table}</section>"
+        f'<header><p class="kicker">{escape(contents.title)}{_when(contents)}</p>'
+        f'<h1 class="{_class(verdict)}">{escape(verdict.upper())}</h1>'
+        f'<p class="lead">{escape(verdict_sentence(contents))}</p>{_headline(contents)}{notes}</header>'
+        + (f"<section>{table}</section>" if table else "")
     )
+
+
+def _when(contents: Contents) -> str:
+    """When it began, in this machine's time."""
+    for facts in (contents.facts, contents.load):
+        at_s = facts.get("start_time")
+        if isinstance(at_s, int | float) and not isinstance(at_s, bool):
+            try:
+                return " · " + time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
+            except (ValueError, OverflowError, OSError):
+                return ""
+    return ""
 
 
 def _headline(contents: Contents) -> str:
@@ -122,24 +155,35 @@ def _counterexample(contents: Contents) -> str:
     table = f"<div class='scroll'><table><thead>{head}</thead>{rows}</table></div>" if rows else ""
     return (
         f'<section><h2>What could not have happened</h2><p class="because">{sentence}</p>'
-        f"{timeline(example)}{table}</section>"
+        f"{timeline(example)}{table}{key_history(contents, example)}</section>"
     )
 
 
 def _charts(contents: Contents) -> str:
-    del contents
+    led = bool(contents.leaders) or any(fault.before.get("leader") for fault in contents.faults)
+    ribbon = " The ribbon below is the leader and its term." if led else ""
+    faults = (
+        " Orange: a fault, from its effect to the first acknowledged write after it; green: healed."
+        if contents.faults
+        else ""
+    )
     return (
         '<section><h2>Response time</h2><p class="pick"><label>of <select id="operation"></select></label></p>'
         '<div id="latency" class="chart"></div>'
+        "<p class='soft'>Per second. Dots: the slowest operations (beyond the p99 of the run), in the second in which "
+        f"they ended.{faults}{ribbon}</p>"
         '<h2>Rate</h2><div id="rate" class="chart low"></div>'
-        '<h2>Percentiles</h2><div id="curve" class="chart"></div></section>'
+        '<h2>Percentiles</h2><div id="curve" class="chart"></div>'
+        "<p class='soft'>A second in which a fault struck, lasted or was healed is of the fault; after: what follows "
+        "the last of them.</p>"
+        "<noscript><p>The charts need JavaScript; every figure also stands in the tables.</p></noscript></section>"
     )
 
 
 def _operations(contents: Contents) -> str:
     names = contents.latency.operations()
     if not names:
-        return "<section><h2>Operations</h2><p>No response times were recorded.</p></section>"
+        return ""
     head = "".join(f"<th>{column}" for column in _COLUMNS)
     body = ""
     for kind, title in (
@@ -148,6 +192,8 @@ def _operations(contents: Contents) -> str:
     ):
         body += f"<tr class='part'><td colspan='{len(_COLUMNS)}'>{title}</td></tr>"
         body += "".join(_operation_row(contents.latency.summary(name, kind)) for name in names)
+        if len(names) > 1:
+            body += _operation_row(contents.latency.summary(None, kind))
     return (
         f"<section><h2>Operations</h2><div class='scroll'><table class='numbers'><thead><tr>{head}</tr></thead>{body}"
         "</table></div></section>"
@@ -167,23 +213,6 @@ def _operation_row(summary: Summary) -> str:
     )
     cells += [duration(time_us) for time_us in times]
     return f"<tr><td>{escape(summary.operation)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _faults(contents: Contents) -> str:
-    if not contents.faults:
-        return ""
-    items = "".join(
-        f'<li class="{"" if fault.took_effect else "unknown"}">{escape(fault_line(fault, contents.fault_at_s(fault)))}'
-        f"<br><small>asked for: {escape(fault.target)}{escape(f', {fault.why}' if fault.why else '')}"
-        f"{escape(f'; seen: {fault.observed}' if fault.observed else '')}"
-        f"{_healed(contents, fault.healed_ns)}</small></li>"
-        for fault in contents.faults
-    )
-    return f"<section><h2>Faults</h2><ul class='faults'>{items}</ul></section>"
-
-
-def _healed(contents: Contents, healed_ns: int | None) -> str:
-    return "; never healed" if healed_ns is None else f"; healed at {contents.elapsed_s(healed_ns):.1f} s"
 
 
 def _violations(contents: Contents) -> str:
@@ -220,12 +249,7 @@ def _about(contents: Contents) -> str:
         ("records", f"<code>{escape(str(contents.run.path))}</code>"),
     ]
     body = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows if value)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in contents.notes)
-    return (
-        f"<section><h2>This run</h2><table class='about'>{body}</table>"
-        + (f"<ul>{notes}</ul>" if notes else "")
-        + "</section>"
-    )
+    return f"<section><h2>This run</h2><table class='about'>{body}</table></section>"
 
 
 def _text(value: Any) -> str:

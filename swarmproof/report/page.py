@@ -38,7 +38,20 @@ header { margin:8px 0 18px }
 h1 { margin:2px 0; font-size:46px; letter-spacing:.01em; line-height:1.1 }
 h2 { font-size:18px; margin:4px 0 10px }
 .chart + h2 { margin-top:22px }
-.headline { margin:4px 0 0; font-size:17px }
+.lead { margin:6px 0 2px; font-size:19px; max-width:900px; overflow-wrap:anywhere }
+.headline { margin:4px 0 0; color:var(--soft) }
+.notes { margin:10px 0 0; padding-left:18px; color:var(--unknown) }
+.soft { color:var(--soft); font-size:13px; margin:6px 0 14px }
+h3 { font-size:15px; margin:18px 0 6px }
+.wrap.numbers thead th:not(:first-child) { white-space:normal; vertical-align:bottom }
+.wrap.numbers th, .wrap.numbers td { padding-right:9px } .wrap.numbers td { font-size:13px }
+.spread td { white-space:nowrap } .spread td:last-child { width:330px }
+.strip { width:320px; height:18px; display:block } .strip .axis { stroke:var(--grid) }
+.strip .range { stroke:var(--orange); stroke-width:3; opacity:.35 } .strip circle { fill:var(--orange); opacity:.75 }
+.strip .median { stroke:var(--ink); stroke-width:1.5 }
+figure { margin:16px 0 0 } figcaption { color:var(--soft); font-size:13px }
+.key { display:inline-block; width:18px; height:8px; border-radius:2px }
+.key.read { background:var(--blue) } .key.write { background:var(--orange) }
 section { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:16px 20px; margin:0 0 16px }
 .valid { color:var(--valid) } .invalid { color:var(--invalid) }
 .unknown { color:var(--unknown) } .none { color:var(--soft) }
@@ -52,7 +65,7 @@ thead th { border-top:0; color:var(--soft); font-weight:500; white-space:nowrap 
 .about th { color:var(--soft); font-weight:500; width:110px; white-space:nowrap }
 .about td { overflow-wrap:anywhere }
 .scroll { overflow-x:auto }
-.chart { height:330px } .chart.low { height:230px }
+.chart { height:330px } .chart.low { height:260px }
 .pick { margin:0; color:var(--soft) }
 select { font:inherit; color:inherit; background:var(--card); border:1px solid var(--line); border-radius:6px;
   padding:2px 6px }
@@ -65,10 +78,17 @@ code { font:13px/1.4 ui-monospace,"SF Mono",Menlo,Consolas,monospace; overflow-w
 .timeline .tick { stroke:var(--grid) } .timeline .time { fill:var(--soft); font-size:11px }
 .timeline .op { fill:var(--ink); paint-order:stroke; stroke:var(--card); stroke-width:5px }
 .timeline .read { fill:var(--blue) } .timeline .write { fill:var(--orange) }
+.timeline .other { opacity:.35 } .timeline .zone { fill:none; stroke-width:1.2 }
+.timeline .zone.forward { stroke:var(--orange); fill:var(--band) } .timeline .zone.backward { stroke:var(--blue) }
+.timeline .zone.blamed { stroke-width:2.2 }
+.timeline .zonetext { fill:var(--ink); font-size:11px; paint-order:stroke; stroke:var(--card); stroke-width:4px }
 .timeline .open { opacity:.45 } .timeline .fault { stroke:var(--invalid); stroke-dasharray:4 3 }
 .timeline .faulttext { fill:var(--invalid); font-size:12px }
 details summary { cursor:pointer; color:var(--soft); margin-top:10px }
-@media print { body { background:#fff } section { break-inside:avoid } }
+@media print { @page { margin:12mm } body { background:#fff; font-size:12px } main { padding:0; max-width:none }
+  section { border:0; padding:6px 0; margin:0 0 8px } header, .chart, figure, tr, h2, h3 { break-inside:avoid }
+  h2, h3 { break-after:avoid } .pick { display:none } .scroll { overflow:visible } th, td { padding:3px 8px 3px 0 }
+  .numbers { font-size:10px } }
 """
 
 SCRIPT = r"""
@@ -82,7 +102,8 @@ const step = span.length > 1 ? span[1] - span[0] : 1;
 const range = [Math.min(0, span[0] - step), span[span.length - 1] + step];
 
 function faultMarks() {
-  const shapes = [], annotations = [];
+  const shapes = [], annotations = [], room = 0.13 * (range[1] - range[0]);
+  let last = -Infinity, level = 0;
   for (const fault of data.faults) {
     const colour = fault.took_effect ? css("--orange") : css("--grey");
     shapes.push({type: "line", xref: "x", yref: "paper", x0: fault.from, x1: fault.from, y0: 0, y1: 1,
@@ -93,8 +114,11 @@ function faultMarks() {
     if (fault.healed !== null)
       shapes.push({type: "line", xref: "x", yref: "paper", x0: fault.healed, x1: fault.healed, y0: 0, y1: 1,
         line: {color: css("--valid"), width: 1, dash: "dot"}});
-    if (data.faults.length <= 12)
-      annotations.push({xref: "x", yref: "paper", x: fault.from, y: 1, yanchor: "bottom", xanchor: "left",
+    level = fault.from - last < room ? (level + 1) % 3 : 0;
+    last = fault.from;
+    if (data.faults.length <= 16)
+      annotations.push({yshift: 11 * level, xref: "x", yref: "paper", x: fault.from, y: 1, yanchor: "bottom",
+        xanchor: "left",
         text: fault.text.replace(/</g, "&lt;") + (fault.took_effect ? "" : " (no effect)"), showarrow: false,
         font: {size: 11, color: colour}});
   }
@@ -102,11 +126,12 @@ function faultMarks() {
 }
 function layout(extra) {
   const axis = {gridcolor: css("--grid"), linecolor: css("--line"), zeroline: false, automargin: true};
-  const base = {paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: {l: 60, r: 12, t: 24, b: 40},
+  const low = extra.yaxis.ticksuffix === "/s";
+  const base = {paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: {l: 60, r: 12, t: 44, b: 40},
     font: {color: css("--ink"), family: "system-ui,-apple-system,Segoe UI,sans-serif", size: 12},
     hovermode: "x unified",
     hoverlabel: {bgcolor: css("--card"), bordercolor: css("--line"), font: {color: css("--ink")}},
-    legend: {orientation: "h", x: 1, xanchor: "right", y: -0.14, traceorder: "normal"}};
+    legend: {orientation: "h", x: 1, xanchor: "right", y: low ? -0.42 : -0.2, yanchor: "top", traceorder: "normal"}};
   return {...base, ...extra, xaxis: {...axis, ...extra.xaxis}, yaxis: {...axis, ...extra.yaxis}};
 }
 const options = {responsive: true, displaylogo: false, displayModeBar: false};
@@ -118,28 +143,63 @@ const ms = {type: "log", tickvals: Object.values(decades), ticktext: Object.keys
 const spoken = v => v === null ? "" : v < 1 ? `${Math.round(v * 1000)} us` : v < 1000 ? `${+v.toPrecision(3)} ms`
   : `${(v / 1000).toFixed(2)} s`;
 
+const nodes = [...new Set(data.leaders.map(l => l.leader).filter(Boolean))].sort();
+const clusters = [...new Set(data.leaders.map(l => l.cluster))].slice(0, 3);
+const strip = 0.055;
+function ribbon(marks) {
+  const hues = ["--blue", "--valid", "--unknown", "--orange", "--grey"], whole = range[1] - range[0];
+  for (const led of data.leaders) {
+    const row = clusters.indexOf(led.cluster);
+    if (row < 0) continue;
+    const colour = led.leader ? css(hues[nodes.indexOf(led.leader) % hues.length]) : css("--invalid");
+    marks.shapes.push({type: "rect", xref: "x", yref: "paper", x0: led.from, x1: led.to, y0: row * strip,
+      y1: row * strip + strip * 0.85, fillcolor: colour, opacity: led.leader ? 0.35 : 0.8, line: {width: 0}});
+    if (led.leader && (led.to - led.from) / whole > 0.05)
+      marks.annotations.push({xref: "x", yref: "paper", x: (led.from + led.to) / 2, y: row * strip + strip * 0.42,
+        text: `${led.leader} · term ${led.term}`.replace(/</g, "&lt;"), showarrow: false, yanchor: "middle",
+        font: {size: 10, color: css("--ink")}});
+  }
+  return marks;
+}
 function draw() {
-  const s = data.series[pick.value];
-  const seconds = {title: {text: "seconds from the start of the load"}, range};
-  Plotly.react("latency", [line(s.t, s.max, "max", css("--grey")), line(s.t, s.p99, "p99", css("--orange")),
+  const s = data.series[pick.value], slow = data.slow[pick.value];
+  const seconds = {title: {text: "seconds from the start of the load", standoff: 4}, range};
+  const dots = {x: slow.t, y: slow.ms, name: "slow ones", mode: "markers", type: "scatter",
+    marker: {size: slow.count.map(n => Math.min(14, 5 + 2 * Math.log2(n))), color: css("--orange"), opacity: 0.55},
+    text: slow.ms.map((v, i) => `${spoken(v)}${slow.count[i] > 1 ? ` (${slow.count[i]} times)` : ""}`),
+    hovertemplate: "%{text}"};
+  Plotly.react("latency", [dots, line(s.t, s.max, "max", css("--grey")), line(s.t, s.p99, "p99", css("--orange")),
     line(s.t, s.p50, "p50", css("--blue"))],
-    layout({...faultMarks(), xaxis: seconds, yaxis: ms}), options);
+    layout({...ribbon(faultMarks()), xaxis: {...seconds, anchor: "free", position: 0},
+      yaxis: {...ms, domain: [clusters.length ? clusters.length * strip + 0.02 : 0, 1]}}), options);
   const area = (y, name, colour) => ({x: s.t, y, name, mode: "lines", stackgroup: "all",
     line: {width: 0.8, color: colour}, hovertemplate: "%{y:,.1f}/s"});
-  Plotly.react("rate", [area(s.ok, "ok", css("--blue")), area(s.failed, "failed", css("--invalid")),
-    area(s.unknown, "unknown", css("--unknown"))],
+  const rates = [area(s.ok, "acknowledged", css("--blue")), area(s.failed, "failed", css("--invalid")),
+    area(s.unknown, "unknown", css("--unknown"))];
+  const come = data.arrivals;
+  if (come.t && pick.selectedIndex === 0) {
+    const due = (y, name, colour, dash) => ({x: come.t, y, name, mode: "lines", hovertemplate: "%{y:,.1f}/s",
+      line: {width: 1.6, color: colour, dash}});
+    rates.push(due(come.offered, "offered", css("--ink"), "dot"));
+    rates.push(due(come.dropped, "dropped", css("--invalid"), "dash"));
+  }
+  Plotly.react("rate", rates,
     layout({...faultMarks(), xaxis: seconds, yaxis: {rangemode: "tozero", ticksuffix: "/s"}}), options);
   const nines = [1, 2, 10, 100, 1000, 10000, 100000];
-  const colours = ["--blue", "--orange", "--valid", "--unknown", "--invalid", "--grey"];
-  const curves = Object.entries(data.curves).map(([name, c], i) =>
-    line(c.x, c.ms, name, css(colours[i % colours.length]), {mode: "lines", line: {width: 1.8,
-      color: css(colours[i % colours.length]), dash: i < colours.length ? "solid" : "dash"}}));
-  Plotly.react("curve", curves, layout({
+  const colours = {"whole run": "--grey", "before faults": "--blue", "during faults": "--orange",
+    "after faults": "--valid"};
+  const curves = Object.entries(data.curves[pick.value] || {}).map(([name, c]) =>
+    line(c.x, c.ms, name, css(colours[name]), {mode: "lines", line: {width: name === "whole run" ? 1.4 : 2.2,
+      color: css(colours[name]), dash: name === "whole run" ? "dash" : "solid"}}));
+  Plotly.react("curve", curves, layout({margin: {l: 60, r: 12, t: 12, b: 40},
     xaxis: {type: "log", tickvals: nines, ticktext: ["0", "p50", "p90", "p99", "p99.9", "p99.99", "p99.999"],
       unifiedhovertitle: {text: "percentile"}},
     yaxis: ms}), options);
 }
 pick.addEventListener("change", draw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+const fit = () => { for (const name of ["latency", "rate", "curve"]) Plotly.Plots.resize(name); };
+addEventListener("beforeprint", fit);
+addEventListener("afterprint", fit);
 draw();
 """

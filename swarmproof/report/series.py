@@ -1,12 +1,26 @@
 """The numbers behind the charts: per stretch of time, per operation, as plain lists ready for JSON."""
 
-from typing import Any
+import itertools
+from typing import Any, Final
 
+from records.histogram import Histogram, highest_equivalent_us, merge
 from records.latency import RESPONSE, LatencyStore
-from swarmproof.report.contents import Contents
+from records.leadership import Leader
+from records.rates import Stages, parse_stages
+from swarmproof.judge.limits import PHASES, Stretch
+from swarmproof.judge.thresholds import stretches_of
+from swarmproof.report.contents import NS_PER_S, Contents
+from swarmproof.report.wording import node
 
 #: More points than this on a time axis show nothing more; longer runs are shown in wider stretches.
 MAX_POINTS = 600
+
+#: Points of the scatter of slow operations, of each operation: the slowest of those above this percentile.
+MAX_SLOW_POINTS: Final = 400
+_SLOW_PERCENT: Final = 99.0
+
+#: A cluster that changes its leader more often than this is shown no further.
+_MAX_RIBBON: Final = 500
 
 #: The name under which all operations together stand.
 ALL = "all operations"
@@ -24,8 +38,14 @@ def time_series(contents: Contents) -> dict[str, dict[str, list[float | None]]]:
     first, last = seconds[0], seconds[-1] + 1
     width = max(1, -(-(last - first) // MAX_POINTS))
     names: list[str | None] = [None, *store.operations()] if len(store.operations()) > 1 else [*store.operations()]
-    zero_s = (contents.start_ns or first * 1_000_000_000) / 1_000_000_000
+    zero_s = zero_of(contents)
     return {name or ALL: _series(store, name, range(first, last, width), width, zero_s) for name in names}
+
+
+def zero_of(contents: Contents) -> float:
+    """The second of the monotonic clock that the charts count from."""
+    seconds = contents.latency.seconds()
+    return (contents.start_ns or (seconds[0] if seconds else 0) * NS_PER_S) / NS_PER_S
 
 
 def _series(
@@ -34,32 +54,183 @@ def _series(
     series: dict[str, list[float | None]] = {
         field: [] for field in ("t", "p50", "p99", "max", "ok", "failed", "unknown")
     }
+    gathered: dict[int, list[Histogram]] = {start: [] for start in starts}
+    outcomes = {start: [0, 0, 0, 0] for start in starts}
+    for second, histogram, ended in store.by_second(name, RESPONSE):
+        start = starts[(second - starts.start) // width]
+        gathered[start].append(histogram)
+        outcomes[start] = [sum(pair) for pair in zip(outcomes[start], ended, strict=True)]
     for start in starts:
-        summary = store.summary(name, RESPONSE, start, start + width)
-        measured = summary.count > 0
+        histogram = merge(gathered[start])
+        ok, failed, unknown, _ = outcomes[start]
+        measured = histogram.total > 0
         series["t"].append(round(start + width / 2 - zero_s, 3))
-        series["p50"].append(summary.p50_us / 1000 if measured else None)
-        series["p99"].append(summary.p99_us / 1000 if measured else None)
-        series["max"].append(summary.max_us / 1000 if measured else None)
-        series["ok"].append((summary.count - summary.failed - summary.unknown) / width)
-        series["failed"].append(summary.failed / width)
-        series["unknown"].append(summary.unknown / width)
+        series["p50"].append(histogram.percentile_us(50) / 1000 if measured else None)
+        series["p99"].append(histogram.percentile_us(99) / 1000 if measured else None)
+        series["max"].append(histogram.max_us / 1000 if measured else None)
+        series["ok"].append(round(ok / width, 3))
+        series["failed"].append(round(failed / width, 3))
+        series["unknown"].append(round(unknown / width, 3))
     return series
 
 
-def percentile_curves(contents: Contents) -> dict[str, dict[str, list[float]]]:
-    """Per operation: ``x`` = 1 / (1 - p), for a logarithmic axis, and ``ms``; as far as the samples reach."""
-    curves: dict[str, dict[str, list[float]]] = {}
-    for name in contents.latency.operations():
-        histogram = contents.latency.histogram(name, RESPONSE)
-        if not histogram.total:
+def slow_operations(contents: Contents) -> dict[str, dict[str, list[float]]]:
+    """Per operation (and for all) the slowest, each in the second in which it ended: ``t``, ``ms``, ``count``.
+
+    From the histograms: the same for every protocol, and no more than a thousandth beside the truth.
+    """
+    store = contents.latency
+    names: list[str | None] = [None, *store.operations()] if len(store.operations()) > 1 else [*store.operations()]
+    zero_s = zero_of(contents)
+    return {name or ALL: _slow(store, name, zero_s) for name in names}
+
+
+def _slow(store: LatencyStore, name: str | None, zero_s: float) -> dict[str, list[float]]:
+    limit_us = store.histogram(name, RESPONSE).percentile_us(_SLOW_PERCENT)
+    points: list[tuple[float, float, int]] = []
+    for second, histogram, _ in store.by_second(name, RESPONSE):
+        values = highest_equivalent_us(histogram.indices)
+        slow = values > limit_us
+        middle_s = round(second + 0.5 - zero_s, 3)
+        pairs = zip(values[slow].tolist(), histogram.counts[slow].tolist(), strict=True)
+        points += [(middle_s, min(value, histogram.max_us) / 1000, number) for value, number in pairs]
+    points = sorted(points, key=lambda point: -point[1])[:MAX_SLOW_POINTS]
+    return {
+        "t": [point[0] for point in points],
+        "ms": [point[1] for point in points],
+        "count": [point[2] for point in points],
+    }
+
+
+def arrivals(contents: Contents) -> dict[str, list[float]]:
+    """Of an open load: ``t``, and per second what was ``offered`` (due by the schedule) and ``dropped``; {} for a
+    closed load."""
+    try:
+        stages = parse_stages(str(contents.load.get("rate") or ""))
+    except ValueError:
+        return {}
+    lines = [
+        line for line in contents.progress if _is_number(line.get("elapsed_s")) and _is_number(line.get("dropped"))
+    ]
+    lines = lines[:: max(1, len(lines) // MAX_POINTS)]
+    found: dict[str, list[float]] = {"t": [], "offered": [], "dropped": []}
+    for before, line in itertools.pairwise([{"elapsed_s": 0.0, "dropped": 0}, *lines]):
+        took_s = line["elapsed_s"] - before["elapsed_s"]
+        if took_s <= 0:
             continue
-        reached = [percent for percent in _CURVE if percent < 100 * (1 - 1 / (histogram.total + 1)) or percent <= 50]
-        curves[name] = {
-            "x": [1 / (1 - percent / 100) for percent in reached],
-            "ms": [histogram.percentile_us(percent) / 1000 for percent in reached],
-        }
+        middle_s = (line["elapsed_s"] + before["elapsed_s"]) / 2
+        found["t"].append(round(middle_s, 3))
+        found["offered"].append(round(rate_at(stages, middle_s), 2))
+        found["dropped"].append(round(max(0.0, (line["dropped"] - before["dropped"]) / took_s), 2))
+    return found if found["t"] else {}
+
+
+def rate_at(stages: Stages, at_s: float) -> float:
+    """The rate that a schedule asks for at a moment; 0 when it is over."""
+    for stage in stages:
+        if stage.duration_s is None:
+            return stage.first_per_s
+        if at_s < stage.duration_s:
+            return stage.first_per_s + (stage.last_per_s - stage.first_per_s) * at_s / stage.duration_s
+        at_s -= stage.duration_s
+    return 0.0
+
+
+def percentile_curves(contents: Contents) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Per operation (and for all) and phase of the run: ``x`` = 1 / (1 - p), for a logarithmic axis, and ``ms``;
+    as far as the samples reach. Without faults there is only the whole run."""
+    store = contents.latency
+    names: list[str | None] = [None, *store.operations()] if len(store.operations()) > 1 else [*store.operations()]
+    phases = phases_of(contents)
+    curves: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for name in names:
+        by_second = [(second, histogram) for second, histogram, _ in store.by_second(name, RESPONSE)]
+        found = {}
+        for phase, stretches in phases.items():
+            chosen = [h for second, h in by_second if any(start <= second < end for start, end in stretches)]
+            histogram = merge(chosen)
+            if histogram.total:
+                found[phase] = curve_of(histogram)
+        if found:
+            curves[name or ALL] = found
     return curves
+
+
+def phases_of(contents: Contents) -> dict[str, list[Stretch]]:
+    """The whole run and, when there were faults, before, during and after them, as thresholds have it."""
+    seconds = contents.latency.seconds()
+    if not seconds:
+        return {}
+    whole = (seconds[0], seconds[-1] + 1)
+    found = {"whole run": [whole]}
+    for phase in PHASES:
+        stretches = stretches_of(contents.faults, phase, whole)
+        if stretches:
+            found[f"{phase} faults"] = stretches
+    return found
+
+
+def curve_of(histogram: Histogram) -> dict[str, list[float]]:
+    """``x`` and ``ms`` of one histogram; no percentile is shown that fewer than one sample lies above."""
+    reached = [percent for percent in _CURVE if percent < 100 * (1 - 1 / (histogram.total + 1)) or percent <= 50]
+    return {
+        "x": [1 / (1 - percent / 100) for percent in reached],
+        "ms": [histogram.percentile_us(percent) / 1000 for percent in reached],
+    }
+
+
+def leader_ribbon(contents: Contents) -> list[dict[str, Any]]:
+    """Who led, as stretches ``from``, ``to`` seconds with ``leader`` (None: nobody), ``term`` and ``cluster``.
+
+    From the recorded changes; of a run that has none, from what was seen around its faults.
+    """
+    seconds = contents.latency.seconds()
+    if not seconds:
+        return []
+    changes = contents.leaders or _leaders_from_faults(contents)
+    end_s = seconds[-1] + 1 - zero_of(contents)
+    first_s = min(0.0, seconds[0] - zero_of(contents))
+    stretches: list[dict[str, Any]] = []
+    for cluster in dict.fromkeys(change.cluster for change in changes):
+        own = [change for change in changes if change.cluster == cluster]
+        for change, following in zip(own, [*own[1:], None], strict=True):
+            begin = max(contents.elapsed_s(change.at_ns), first_s)
+            end = min(contents.elapsed_s(following.at_ns), end_s) if following is not None else end_s
+            if end > begin:
+                stretches.append(
+                    {
+                        "from": round(begin, 3),
+                        "to": round(end, 3),
+                        "leader": change.leader,
+                        "term": change.term,
+                        "cluster": cluster,
+                    }
+                )
+    return stretches[:_MAX_RIBBON]
+
+
+def _leaders_from_faults(contents: Contents) -> list[Leader]:
+    changes: list[Leader] = []
+    for fault in contents.faults:
+        before, after = fault.before.get("leader"), fault.after.get("leader")
+        if not changes and before:
+            changes.append(Leader(contents.start_ns or 0, "", node(before), _term(fault.before)))
+        new_leader_s = fault.figures.get("new_leader_s")
+        if new_leader_s is not None and after:
+            changes.append(Leader(fault.requested_ns, "", None, _term(fault.before)))
+            changes.append(
+                Leader(fault.requested_ns + int(new_leader_s * NS_PER_S), "", node(after), _term(fault.after))
+            )
+    return changes
+
+
+def _term(state: dict[str, Any]) -> int:
+    term = state.get("term")
+    return term if isinstance(term, int) else 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def fault_bands(contents: Contents) -> list[dict[str, Any]]:

@@ -15,8 +15,10 @@ _LEFT = 12
 _RIGHT = 12
 #: A bar is never thinner than this, however short the operation was beside the others.
 _MIN_BAR = 5
+#: The width of a character of a label.
+_CHAR = 7.85
 #: Characters of a value in a label; the table below the picture has more.
-_VALUE_CHARS = 32
+_VALUE_CHARS = 24
 
 
 def timeline(example: dict[str, Any]) -> str:
@@ -95,13 +97,13 @@ def _bar(scale: _Scale, number: int, operation: dict[str, Any]) -> list[str]:
     is_read = operation.get("op") == "get" or operation.get("ok") is False
     kind = ("read" if is_read else "write") + ("" if answered else " open")
     node = f" at {operation['node']}" if operation.get("node") else ""
-    text = escape(
-        f"{operation_line(operation, _VALUE_CHARS)}   client {operation.get('client')}{node}"
-        + ("" if answered else " …")
-    )
+    text = f"{operation_line(operation, _VALUE_CHARS)}   client {operation.get('client')}{node}"
+    text += "" if answered else " …"
     anchor, x = ("end", min(end, _WIDTH - _RIGHT)) if start > _WIDTH * 0.55 else ("start", start)
+    if anchor == "start" and start + _CHAR * len(text) > _WIDTH - _RIGHT:
+        anchor, x = "end", float(_WIDTH - _RIGHT)
     width = max(end - start, _MIN_BAR)
     return [
         f'<rect class="{kind}" x="{start:.1f}" y="{top + 18}" width="{width:.1f}" height="14" rx="3"/>',
-        f'<text class="op" x="{x:.1f}" y="{top + 12}" text-anchor="{anchor}">{text}</text>',
+        f'<text class="op" x="{x:.1f}" y="{top + 12}" text-anchor="{anchor}">{escape(text)}</text>',
     ]

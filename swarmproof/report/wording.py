@@ -1,8 +1,11 @@
 """How numbers and faults are put into words, the same in the console and in the page."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from records.faults import FaultRecord
+
+if TYPE_CHECKING:
+    from swarmproof.report.contents import Contents
 
 _VERBS = {
     "kill": "killed",
@@ -74,6 +77,23 @@ def what_came_of_it(fault: FaultRecord) -> list[str]:
 def fault_line(fault: FaultRecord, at_s: float) -> str:
     """``leader n1 killed at 10.0 s; n3 leads term 2 after 0.41 s; first acknowledged write after 0.47 s``."""
     return "; ".join([what_happened(fault, at_s), *what_came_of_it(fault)])
+
+
+def verdict_sentence(contents: "Contents") -> str:
+    """The answer in one sentence, for somebody who reads nothing else."""
+    verdict, summary = contents.verdict.get("verdict"), str(contents.verdict.get("summary") or "")
+    missed = [str(check.get("reason", "")) for check in contents.checks if check.get("verdict") == "missed"]
+    match verdict:
+        case "valid" if missed:
+            return f"The system told its clients nothing untrue, but it missed a limit: {'; '.join(missed)}."
+        case "valid":
+            return f"The system told its clients nothing untrue: {summary}."
+        case "invalid":
+            example = contents.counterexample or {}
+            return f"The system told its clients something untrue: {example.get('sentence') or summary}."
+        case "unknown":
+            return f"Whether the system told the truth cannot be said: {summary}."
+    return "This run has no verdict." if not contents.notes else f"This run has no verdict: {contents.notes[0]}."
 
 
 def operation_line(operation: dict[str, Any], value_chars: int = 60) -> str:

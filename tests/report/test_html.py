@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from records.leadership import Leader, append_leader
 from records.run_directory import RunDirectory
+from swarmproof.outages import write_outages
 from swarmproof.report import write_html
 from swarmproof.report.contents import read_contents
 from swarmproof.report.html import render_html, reproduction
@@ -64,8 +66,14 @@ def test_the_charts_have_the_faults_and_every_operation(valid: RunDirectory) -> 
     assert len({len(column) for column in series.values()}) == 1
     total = sum(series["ok"]) + sum(series["failed"]) + sum(series["unknown"])
     assert total == read_contents(valid).latency.summary().count
-    curve = data["curves"]["kv append"]
-    assert curve["ms"] == sorted(curve["ms"])
+    curves = data["curves"]["kv append"]
+    assert list(curves) == ["whole run", "before faults", "during faults", "after faults"]
+    assert all(curve["ms"] == sorted(curve["ms"]) for curve in curves.values())
+    assert [(led["leader"], led["term"]) for led in data["leaders"]] == [
+        ("n1", 1), (None, 1), ("n2", 2), (None, 2), ("n3", 3)
+    ]  # fmt: skip
+    slow = data["slow"]["all operations"]
+    assert max(slow["ms"]) == pytest.approx(max(value for value in series["max"] if value), rel=0.001)
 
 
 def test_the_counterexample_is_told_drawn_and_listed(invalid: RunDirectory) -> None:
@@ -73,9 +81,13 @@ def test_the_counterexample_is_told_drawn_and_listed(invalid: RunDirectory) -> N
     page = _Page(html)
     assert page.text.index("INVALID") < page.text.index("What could not have happened") < page.text.index("Operations")
     assert "an acknowledged write was lost" in page.text
-    assert html.count('<rect class="write') == 1
-    assert html.count('<rect class="read') == 1
-    assert 'class="fault"' in html
+    drawn, of_the_key = html.split("<figure>")
+    assert drawn.count('<rect class="write') == 1
+    assert drawn.count('<rect class="read') == 1
+    assert 'class="fault"' in drawn
+    assert of_the_key.count('<rect class="write"') == 1, "the one that was lost is solid"
+    assert of_the_key.count('<rect class="write other"') > 10, "beside the others on its key"
+    assert 'class="zone forward blamed"' in of_the_key
 
 
 def test_a_server_cannot_write_into_the_page(tmp_path: Path) -> None:
@@ -123,3 +135,61 @@ def test_a_browser_draws_the_charts(valid: RunDirectory, tmp_path: Path) -> None
     assert result.stdout.count('class="main-svg"') >= 3
     assert result.stdout.count("kill n1") >= 3  # the table of faults, and a label in each chart over time
     assert "p99.9" in result.stdout
+
+
+def test_the_verdict_is_a_sentence(
+    valid: RunDirectory, invalid: RunDirectory, without_effect: RunDirectory, half_there: list[RunDirectory]
+) -> None:
+    def lead(run: RunDirectory) -> str:
+        return re.search(r'<p class="lead">(.*?)</p>', render_html(read_contents(run))).group(1)  # type: ignore[union-attr]
+
+    assert lead(valid).startswith("The system told its clients nothing untrue: linearizable: ")
+    assert re.match(r"The system told its clients something untrue: n\d acknowledged append", lead(invalid))
+    assert lead(without_effect).startswith("Whether the system told the truth cannot be said: the fault at 4.0 s")
+    assert lead(half_there[0]).startswith("This run has no verdict: ")
+
+
+def test_a_valid_run_that_missed_a_limit_says_so_first(valid: RunDirectory) -> None:
+    contents = read_contents(valid)
+    contents.verdict["checks"].append({"name": "thresholds", "verdict": "missed", "reason": "p99 is 9 ms"})
+    assert "nothing untrue, but it missed a limit: p99 is 9 ms." in render_html(contents)
+
+
+def test_what_faults_cost_is_a_table_and_its_spread_by_kind(tmp_path: Path) -> None:
+    run = made.valid_run(tmp_path)
+    write_outages(run)
+    text = _Page(render_html(read_contents(run))).text
+    assert "What each of them cost" in text
+    assert "kill n1 at 4.0 s" in text
+    assert re.search(r"killfirst acknowledged write20\.47 s0\.47 s0\.47 s", text)
+    run.file("outages.csv").write_text("id,kind,first_ack_s\n1,kill,soon\n2,kill,1e400\n,,,,\x00")
+    assert "This run" in _Page(render_html(read_contents(run))).text
+
+
+def test_the_health_of_targets_and_generator_is_told(tmp_path: Path) -> None:
+    run = made.valid_run(tmp_path)
+    load = run.read_json("run.json").get("load", {})
+    load |= {"users": 20, "rate": "100", "issued": 990, "dropped": 10, "unissued": 0, "hub_lag_p99_s": 0.0046}
+    load |= {"lost_workers": ["w1"], "generator_cpu_share": 0.95, "generator_advice": "it is at its limit"}
+    targets = [{"name": "raft", "kind": "raft", "address": "kv://x", "members": [{"name": "n1"}, {"name": "n2"}]}]
+    reads = {"raft": {"keys": 12, "nodes": {"n1": 12, "n2": 11}}}
+    run.update_json(
+        "run.json", {"load": load, "targets": targets, "final_reads": reads, "unexpected_deaths": ["n2 died: SIGSEGV"]}
+    )
+    progress = [{"elapsed_s": second, "users": 20, "workers": 2, "dropped": second} for second in (1.0, 2.0)]
+    run.file("progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in progress))
+    append_leader(run, Leader(contents_start(run), "raft", "n1", 1))
+    text = _Page(render_html(read_contents(run))).text
+    assert "12 keys: n1 12, n2 11" in text
+    assert "n1 (term 1)" in text
+    assert "n2 died: SIGSEGV" in text
+    assert "20 in 2 worker processes" in text
+    assert "at 100 a second: 990 issued, 10 dropped" in text
+    assert "its event loop woke its users 4.60ms late or less (p99)" in text
+    assert "it is at its limit" in text
+
+
+def contents_start(run: RunDirectory) -> int:
+    start_ns = read_contents(run).start_ns
+    assert start_ns is not None
+    return start_ns

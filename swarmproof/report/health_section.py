@@ -1,0 +1,118 @@
+"""Was everything well that the verdict does not speak of? The systems under test as processes, and the load generator
+itself."""
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from swarmproof.report.contents import Contents
+from swarmproof.report.wording import count, duration
+
+
+def targets_section(contents: Contents) -> str:
+    """The systems under test, "" when nobody started any."""
+    targets = _objects(contents.facts.get("targets"))
+    if not targets:
+        return ""
+    reads = contents.facts.get("final_reads")
+    rows = "".join(_target_row(contents, target, reads if isinstance(reads, dict) else {}) for target in targets)
+    deaths = _texts(contents.facts.get("unexpected_deaths"))
+    problems = _texts(contents.facts.get("harness_problems"))
+    lines = "".join(f"<li class='invalid'>{escape(text)}</li>" for text in deaths)
+    lines += "".join(f"<li class='unknown'>{escape(text)}</li>" for text in problems)
+    if not deaths and not problems:
+        lines = "<li>no process died but by a fault</li>" if "unexpected_deaths" in contents.facts else ""
+    return (
+        "<section><h2>The systems under test</h2><div class='scroll'><table><thead><tr><th>name<th>kind<th>address"
+        f"<th>processes<th>led by<th>final read</tr></thead>{rows}</table></div>"
+        + (f"<ul class='faults'>{lines}</ul>" if lines else "")
+        + "</section>"
+    )
+
+
+def _target_row(contents: Contents, target: dict[str, Any], reads: dict[str, Any]) -> str:
+    name = str(target.get("name", "?"))
+    members = ", ".join(str(member.get("name", "?")) for member in _objects(target.get("members")))
+    cells = [name, str(target.get("kind", "")), str(target.get("address", "")), members]
+    cells += [_leaders(contents, name), _final_read(reads.get(name))]
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _leaders(contents: Contents, cluster: str) -> str:
+    led = [change for change in contents.leaders if change.cluster == cluster and change.leader is not None]
+    if not led:
+        return "–"
+    shown = ", ".join(f"{change.leader} (term {change.term})" for change in led[:6])
+    return shown + (f" … {len(led)} in all" if len(led) > 6 else "")
+
+
+def _final_read(read: Any) -> str:
+    if not isinstance(read, dict) or not isinstance(read.get("nodes"), dict):
+        return "–"
+    answers = ", ".join(f"{name} {number}" for name, number in read["nodes"].items())
+    return f"{read.get('keys', '?')} keys: {answers}"
+
+
+def generator_section(contents: Contents) -> str:
+    """Whether the load generator kept up, "" when it said nothing."""
+    load = contents.load
+    rows = list(_generator_rows(contents, load))
+    if not rows:
+        return ""
+    body = "".join(f"<tr><th>{escape(name)}</th><td>{text}</td></tr>" for name, text in rows)
+    advice = load.get("generator_advice")
+    warning = f"<p class='unknown'>{escape(str(advice))}</p>" if advice else ""
+    return f"<section><h2>The load generator</h2><table class='about'>{body}</table>{warning}</section>"
+
+
+def _generator_rows(contents: Contents, load: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    last = contents.progress[-1] if contents.progress else {}
+    users = load.get("users")
+    peak = max((line["users"] for line in contents.progress if isinstance(line.get("users"), int)), default=None)
+    workers = max((line["workers"] for line in contents.progress if isinstance(line.get("workers"), int)), default=0)
+    if peak is not None:
+        where = f" in {workers} worker processes" if workers else " in one process"
+        asked = f" (of {users} asked for)" if isinstance(users, int) and users != peak else ""
+        yield "users", escape(f"{peak}{asked}{where}")
+    lost = load.get("lost_workers")
+    if isinstance(lost, list) and lost:
+        yield "workers lost", f"<span class='unknown'>{escape(', '.join(map(str, lost)))}</span>"
+    p99_s, max_s = _number(load.get("hub_lag_p99_s", last.get("hub_lag_p99_s"))), _number(load.get("hub_lag_max_s"))
+    if p99_s is not None:
+        most = f", at most {duration(max_s * 1e6)}" if max_s is not None else ""
+        yield "punctuality", escape(f"its event loop woke its users {duration(p99_s * 1e6)} late or less (p99){most}")
+    share = _number(load.get("generator_cpu_share", last.get("generator_cpu_share")))
+    if share is not None:
+        yield "CPU", escape(f"{share:.0%} of a core, its busiest process")
+    if load.get("rate"):
+        numbers = [load.get(name, last.get(name, 0)) for name in ("issued", "dropped", "unissued")]
+        issued, dropped, unissued = (number if isinstance(number, int) else 0 for number in numbers)
+        text = f"at {load['rate']} a second: {count(issued)} issued, {count(dropped)} dropped"
+        text += f", {count(unissued)} due when the run ended" if unissued else ""
+        yield "arrivals", f"<span class='{'unknown' if dropped else ''}'>{escape(text)}</span>"
+    elif isinstance(peak, int) and contents.latency.seconds():
+        busy = _busy_users(contents)
+        yield (
+            "Little's law",
+            escape(f"on average {busy:.1f} requests were waiting for their reply (rate × mean response time)"),
+        )
+    cancelled = last.get("cancelled")
+    if isinstance(cancelled, int) and cancelled:
+        yield "cancelled", escape(f"{count(cancelled)} requests were in flight when the run ended; they count nowhere")
+
+
+def _busy_users(contents: Contents) -> float:
+    summary = contents.latency.summary()
+    return summary.rate * summary.mean_us / 1e6
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

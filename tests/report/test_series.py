@@ -1,0 +1,70 @@
+"""The numbers behind the charts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from records.leadership import Leader, append_leader
+from records.run_directory import RunDirectory
+from swarmproof.report.contents import read_contents
+from swarmproof.report.series import arrivals, leader_ribbon, phases_of, rate_at, slow_operations, time_series
+from tests.report import made
+
+
+def test_the_phases_are_those_of_the_thresholds(valid: RunDirectory) -> None:
+    contents = read_contents(valid)
+    phases = phases_of(contents)
+    assert list(phases) == ["whole run", "before faults", "during faults", "after faults"]
+    first, last = phases["whole run"][0]
+    ((begin, end),) = phases["before faults"]
+    assert begin == first
+    assert end == contents.faults[0].requested_ns // 10**9
+    assert len(phases["during faults"]) == 2
+    assert phases["after faults"][0][1] == last
+
+
+def test_slow_operations_are_those_beyond_the_p99(valid: RunDirectory) -> None:
+    contents = read_contents(valid)
+    slow = slow_operations(contents)["kv put"]
+    p99_ms = contents.latency.summary("kv put").p99_us / 1000
+    assert min(slow["ms"]) > p99_ms * 0.999
+    assert 0 < sum(slow["count"]) <= 0.011 * contents.latency.summary("kv put").count + 1
+
+
+def test_the_series_of_a_quiet_second_has_gaps_and_not_zeros(valid: RunDirectory) -> None:
+    series = time_series(read_contents(valid))["all operations"]
+    quiet = [place for place, ok in enumerate(series["ok"]) if not ok and not series["failed"][place]]
+    assert all(series["p50"][place] is None for place in quiet)
+
+
+def test_leaders_as_recorded_win_over_what_faults_tell(tmp_path: Path) -> None:
+    run = made.valid_run(tmp_path)
+    start_ns = read_contents(run).start_ns
+    assert start_ns is not None
+    for second, leader, term in ((0, "n1", 1), (4, None, 1), (5, "n2", 2)):
+        append_leader(run, Leader(start_ns + second * 10**9, "raft", leader, term))
+    with run.file("leadership.jsonl").open("a") as file:
+        file.write('{"at_ns": "x"}\n[1]\n{"at_ns": 5, "clus')
+    ribbon = leader_ribbon(read_contents(run))
+    assert [(led["from"], led["leader"], led["term"]) for led in ribbon] == [(0, "n1", 1), (4, None, 1), (5, "n2", 2)]
+    assert ribbon[-1]["to"] == pytest.approx(time_series(read_contents(run))["all operations"]["t"][-1], abs=1)
+
+
+def test_arrivals_are_those_of_the_schedule(tmp_path: Path) -> None:
+    run = made.valid_run(tmp_path)
+    assert arrivals(read_contents(run)) == {}, "a closed load offers nothing"
+    run.update_json("run.json", {"load": {"rate": "0..100 for 10s then 100"}})
+    lines = [{"elapsed_s": float(second), "dropped": 5 * second} for second in range(1, 13)]
+    run.file("progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "noise\n")
+    found = arrivals(read_contents(run))
+    assert found["offered"][:3] == [5.0, 15.0, 25.0]
+    assert found["offered"][-1] == 100.0
+    assert set(found["dropped"]) == {5.0}
+
+
+def test_a_schedule_that_is_over_asks_for_nothing() -> None:
+    from records.rates import parse_stages
+
+    stages = parse_stages("100 for 10s then 100..0 in 10s")
+    assert [rate_at(stages, at_s) for at_s in (0, 15, 25)] == [100, 50, 0]
