@@ -64,10 +64,6 @@ def test_a_history_that_is_gone_or_broken_gives_no_picture(tmp_path: Path) -> No
     assert key_history(read_contents(run), example)
     (run.operations_dir / "a.msgpack").write_bytes(b"\xc1noise" * 10)
     assert key_history(read_contents(run), example) == ""
-    for bad in (
-        {},
-        {"key": 3},
-        {"key": "k", "operations": [3]},
-        json.loads('{"key": "k", "operations": [{"call_s": "x"}]}'),
-    ):
+    odd = {"key": "k", "operations": [{"call_s": "x"}]}
+    for bad in ({}, {"key": 3}, {"key": "k", "operations": [3]}, odd):
         assert key_history(read_contents(run), bad) == ""
