@@ -4,6 +4,7 @@ Everything here only reads: the extension's store in memory, the files of the ru
 control socket. Nothing is kept that those do not know, so a page that is opened late sees what one opened early saw.
 """
 
+import csv
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from records.run_directory import (
     CONTROL_SOCKET,
     FAULTS_JSONL,
     LEADERSHIP_JSONL,
+    OUTAGES_CSV,
     RUN_JSON,
     VERDICT_JSON,
     RunDirectory,
@@ -116,6 +118,7 @@ class Live:
         self._seconds: dict[int, Second] = {}
         self._progress: tuple[Path, ProgressReader, list[dict[str, Any]]] | None = None
         self._faults = _File[list[FaultRecord]](read_faults, (FAULTS_JSONL,), [])
+        self._outages = _File[dict[int, dict[str, str]]](_read_outages, (OUTAGES_CSV,), {})
         self._leaders = _File[list[Leader]](read_leaders, (LEADERSHIP_JSONL,), [])
         self._verdict = _File[dict[str, Any]](_object_in(VERDICT_JSON), (VERDICT_JSON,), {})
         self._facts = _File[dict[str, Any]](_object_in(RUN_JSON), (RUN_JSON,), {})
@@ -138,6 +141,16 @@ class Live:
         return self.state in ("spawning", "running")
 
     @property
+    def has_workers(self) -> bool:
+        """Whether the load comes from workers, which report a few seconds late."""
+        return bool(self._extension.is_master)
+
+    @property
+    def problem(self) -> str:
+        """Why the last test could not begin, as a sentence; "" when it could."""
+        return str(self._extension.problem)
+
+    @property
     def users(self) -> int:
         return int(self._extension.environment.runner.user_count)
 
@@ -150,11 +163,17 @@ class Live:
         """Seconds from the start of the load."""
         return (at_ns - self.start_ns) / 1e9
 
+    @property
+    def store(self) -> LatencyStore:
+        """The histograms so far, of all processes that have reported."""
+        store: LatencyStore = self._extension.store
+        return store
+
     # -- figures -----------------------------------------------------------------------------------------------
 
     def summaries(self) -> list[tuple[str, Summary]]:
         """(response | service, summary) per operation, and of all together when there are several."""
-        store: LatencyStore = self._extension.store
+        store = self.store
         names: list[str | None] = [*store.operations()]
         if len(names) > 1:
             names.append(None)
@@ -162,12 +181,11 @@ class Live:
 
     def total(self) -> Summary:
         """Everything so far, response time."""
-        summary: Summary = self._extension.store.summary()
-        return summary
+        return self.store.summary()
 
     def seconds(self) -> list[Second]:
         """Every second in which something ended, in order. Those that are known and complete are not read again."""
-        store: LatencyStore = self._extension.store
+        store = self.store
         if store is not self._store:
             self._store, self._seconds = store, {}
         known = sum(second.count + second.cancelled for second in self._seconds.values())
@@ -206,6 +224,10 @@ class Live:
     def faults(self) -> list[FaultRecord]:
         """Each fault in its last recorded state."""
         return self._faults.of(self.run) if self.run else []
+
+    def outages(self) -> dict[int, dict[str, str]]:
+        """outages.csv by the id of the fault; {} before the run has been judged."""
+        return self._outages.of(self.run) if self.run else {}
 
     def leaders(self) -> list[Leader]:
         """Every change of leader that the supervisor saw."""
@@ -262,6 +284,14 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
+
+
+def _read_outages(run: RunDirectory) -> dict[int, dict[str, str]]:
+    try:
+        with run.file(OUTAGES_CSV).open(encoding="utf-8", newline="") as file:
+            return {int(row["id"]): row for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _object_in(name: str) -> Callable[[RunDirectory], dict[str, Any]]:
