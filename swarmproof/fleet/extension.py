@@ -28,7 +28,15 @@ from records.latency import LatencyStore
 from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
-from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirectory, RunDirectoryError
+from records.run_directory import (
+    CONTROL_SOCKET,
+    LATENCY_HLOG,
+    REQUESTS_CSV,
+    RUN_JSON,
+    RunDirectory,
+    RunDirectoryError,
+)
+from swarmproof.control import ControlError, ask
 from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
@@ -46,6 +54,9 @@ FLUSH_EVERY_S = 1.0
 #: The key of our part in Locust's worker reports.
 REPORT_KEY = "swarmproof"
 
+#: Whether a supervisor has told where the records go; then nobody else may.
+_given_by_supervisor = False
+
 _SECRET_OPTION = re.compile(r"password|secret|token|auth|key", re.IGNORECASE)
 
 
@@ -57,7 +68,9 @@ class RunExtension:
         self.run: RunDirectory | None = None
         self.store = LatencyStore()
         self.supervised = bool(environment.parsed_options and environment.parsed_options.run_dir)
+        self._home = Path(environment.parsed_options.run_dir).absolute() if self.supervised else None
         self._first_run = True
+        self.problem = ""  # why the last test could not begin
         self._progress: ProgressWriter | None = None
         self._shipper: Shipper | None = None
         self._receiver: Receiver | None = None
@@ -121,10 +134,15 @@ class RunExtension:
             self.run = self._make_run_directory(options)
         except RunDirectoryError as error:
             logger.error("%s", error)
+            self.problem, self.run, self._progress = str(error), None, None
+            if self.environment.web_ui:  # the page shows it, and another can be named in the form
+                gevent.spawn(self.environment.runner.stop)
+                return
             self.environment.process_exit_code = 3
             self.environment.runner.quit()
             return
         self._first_run = False
+        self.problem = ""
         options.run_dir = str(self.run.path.absolute())  # workers get it with the other options
         options.run_token = secrets.token_hex(8)
         self.run.file(".token").write_text(options.run_token, encoding="ascii")
@@ -152,18 +170,32 @@ class RunExtension:
             self.run.update_json(RUN_JSON, {"thresholds": {**planned, **given}})
 
     def _make_run_directory(self, options: Any) -> RunDirectory:
-        if not options.run_dir:
+        if self._home is not None and not self._first_run:
+            return self._next_of_supervisor(self._home)
+        if not (self._home or options.run_dir):
             return RunDirectory.create("runs", self._scenario())
-        path = Path(options.run_dir)
-        if not self._first_run:  # started again from the web UI: a run directory holds one run
+        path = self._home or Path(options.run_dir)
+        if self.run is not None and path.absolute() == self.run.path.absolute():
+            # Started again from the web UI: a run directory holds one run.
             return RunDirectory.create(path.parent, self._scenario())
         run = RunDirectory(path.absolute())
+        if any(run.latency_dir.glob("*")):
+            raise RunDirectoryError(f"--run-dir {path} holds a run already; name another")
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             run.prepare()
         except OSError as error:
             raise RunDirectoryError(f"cannot use --run-dir {path}: {error.strerror}; name another") from error
         return run
+
+    def _next_of_supervisor(self, home: Path) -> RunDirectory:
+        """A directory for a test that was started again: the supervisor makes it, for its faults go there, too."""
+        if not (home / CONTROL_SOCKET).exists():
+            return RunDirectory.create(home.parent, self._scenario())
+        try:
+            return RunDirectory(Path(ask(RunDirectory(home), {"command": "next-run"})["run"]))
+        except (ControlError, KeyError) as error:
+            raise RunDirectoryError(f"the test cannot begin: {error}") from error
 
     def _start_worker(self) -> None:
         options = self.environment.parsed_options
@@ -393,14 +425,16 @@ def _without_secrets(arguments: list[str]) -> list[str]:
 
 
 def _add_options(parser: Any) -> None:
-    group = parser.add_argument_group("swarmproof", "where a run leaves its records")
-    group.add_argument(
+    # Straight to the parser: Locust's web form does not show the options of an argument group.
+    parser.add_argument(
         "--run-dir",
         default="",
         metavar="DIR",
         help="run directory to write into; by default runs/<time>-<scenario> is made",
         env_var="SWARMPROOF_RUN_DIR",
+        include_in_web_ui=not _given_by_supervisor,
     )
+    group = parser.add_argument_group("swarmproof", "what comes of a run")
     thresholds.add_options(group)
     add_metrics_options(parser)
 
@@ -419,6 +453,24 @@ def _on_init(environment: Any, **_: Any) -> None:
     environment.events.worker_report.add_listener(extension.on_worker_report)
     environment.events.reset_stats.add_listener(extension.on_reset_stats)
     environment.events.quit.add_listener(extension.on_quit)
+    if environment.web_ui:
+        _extend_web_ui(extension)
+
+
+def _extend_web_ui(extension: RunExtension) -> None:
+    from swarmproof.fleet.live import Live
+    from swarmproof.fleet.web import attach, login
+
+    global _given_by_supervisor
+    _given_by_supervisor = extension.supervised
+    attach(extension.environment, Live(extension))
+
+    def check_login() -> None:  # when all listeners of init have run: a locustfile may bring a login of its own
+        if sentence := login.problem(extension.environment.web_ui):
+            logger.error("%s", sentence)
+            raise SystemExit(3)
+
+    gevent.spawn(check_login)
 
 
 events.init_command_line_parser.add_listener(_add_options)
