@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from records.clocks import error_ns
+from records.clocks import read_clocks
 from records.faults import FaultRecord, read_faults
 from records.latency import LatencyStore
 from records.operations import read_operations
@@ -35,6 +35,7 @@ class Case:
         latency: LatencyStore | None = None,
         protocol: Protocol | None = None,
         facts: dict[str, Any] | None = None,
+        clock_errors_ns: dict[str, int] | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.history = history
@@ -42,6 +43,8 @@ class Case:
         self.latency = latency
         self.protocol = protocol
         self.facts = facts or {}
+        #: By process on another machine: its operations' intervals have been widened by so much on both sides.
+        self.clock_errors_ns = clock_errors_ns or {}
         self.limits = limits or Limits()
 
     @classmethod
@@ -49,8 +52,10 @@ class Case:
         """Read a run directory; what is missing is empty. Errors: HistoryError, RunDirectoryError."""
         facts = run.read_json(RUN_JSON)
         counts, examples = read_violations(run)
+        errors_ns = {process: clock.error_ns for process, clock in read_clocks(run).items() if clock.error_ns > 0}
         return cls(
-            read_history(read_operations(run), widen_ns=error_ns(run)),
+            read_history(read_operations(run), widen_ns=errors_ns),
+            clock_errors_ns=errors_ns,
             faults=read_faults(run),
             latency=LatencyStore.load(run),
             protocol=Protocol(dict(counts), examples),

@@ -9,7 +9,7 @@ makes (its tombstone) is found in ``tombstones``.
 """
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,8 +103,9 @@ class History:
         return [order[bounds[number] : bounds[number + 1]] for number in range(len(self.keys))]
 
 
-def read_history(operations: Iterable[Operation], *, widen_ns: int = 0) -> History:
-    """Gather operations into columns. ``widen_ns`` widens each interval by a clock's error bound on both sides.
+def read_history(operations: Iterable[Operation], *, widen_ns: Mapping[str, int] | None = None) -> History:
+    """Gather operations into columns. ``widen_ns``: by process, how wrong its clock may be; the intervals of its
+    operations are widened by so much on both sides.
 
     The garbage collector rests meanwhile: nothing here is cyclic, and its passes over a million live
     strings would double the time. Errors: HistoryError for what is no operation at all.
@@ -112,7 +113,7 @@ def read_history(operations: Iterable[Operation], *, widen_ns: int = 0) -> Histo
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return _read(operations, widen_ns)
+        return _read(operations, widen_ns or {})
     except OverflowError as error:
         raise HistoryError("the history holds a number of more than 64 bits") from error
     except (KeyError, TypeError) as error:
@@ -122,7 +123,7 @@ def read_history(operations: Iterable[Operation], *, widen_ns: int = 0) -> Histo
             gc.enable()
 
 
-def _read(operations: Iterable[Operation], widen_ns: int) -> History:
+def _read(operations: Iterable[Operation], widen_ns: Mapping[str, int]) -> History:
     keys: list[str] = []
     key_numbers: dict[str, int] = {}
     tables: list[dict[Value, int]] = []  # per key: value -> node
@@ -178,6 +179,7 @@ def _read(operations: Iterable[Operation], widen_ns: int) -> History:
                     node_key.append(key)
                     values.append(value)
         return_ns = operation.return_ns
+        wrong_ns = widen_ns.get(operation.process, 0) if widen_ns else 0
         version = operation.version
         server = operation.node
         rows.append(
@@ -188,8 +190,8 @@ def _read(operations: Iterable[Operation], widen_ns: int) -> History:
                 key,
                 kind,
                 status,
-                operation.call_ns - widen_ns,
-                NEVER if return_ns is None or status == STATUS_INFO else return_ns + widen_ns,
+                operation.call_ns - wrong_ns,
+                NEVER if return_ns is None or status == STATUS_INFO else return_ns + wrong_ns,
                 wrote,
                 before,
                 NO_VERSION if version is None else version,

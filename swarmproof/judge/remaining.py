@@ -35,10 +35,13 @@ def linearizability(case: Case) -> Check:
     evidence: dict[str, Any] = {
         "operations": result.operations,
         "keys": keys,
+        "keys_by_version": len(result.by_version),
         "keys_searched": len(result.searched),
         "invalid_keys": len(result.findings),
         "unknown_keys": len(result.unknown),
     }
+    if case.clock_errors_ns:
+        evidence["widened_by_s"] = round(max(case.clock_errors_ns.values()) / NS_PER_S, 6)
     if result.findings:
         findings = [result.findings[key] for key in sorted(result.findings)]
         named = ", ".join(case.history.keys[finding.key] for finding in findings[:_KEYS_NAMED])

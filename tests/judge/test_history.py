@@ -28,9 +28,10 @@ def test_a_failed_cas_is_a_read_and_a_successful_one_a_write() -> None:
 
 
 def test_a_clock_error_widens_every_interval_on_both_sides() -> None:
-    history = read_history([put("a", 100, 110), put("b", 120)], widen_ns=5)
-    assert history.call.tolist() == [95, 115]
-    assert history.ret.tolist() == [115, NEVER]
+    operations = [put("a", 100, 110, process="far"), put("b", 120, process="far"), get("a", 100, 110, process="here")]
+    history = read_history(operations, widen_ns={"far": 5})
+    assert history.call.tolist() == [95, 115, 100]
+    assert history.ret.tolist() == [115, NEVER, 110]
 
 
 def test_more_rows_than_fit_a_chunk_stay_in_order() -> None:
