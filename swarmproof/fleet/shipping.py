@@ -67,6 +67,17 @@ class Shipper:
                     return parts
         return parts
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the files are this worker's own, and only what has been shipped is at the master."""
+        return self._local is not None
+
+    def rewind(self, lacking: dict[str, int]) -> None:
+        """The master has these files only up to there: a report was lost on its way. Ship again from there."""
+        for name, offset in lacking.items():
+            if offset < self._offsets.get(name, 0):
+                self._offsets[name] = offset
+
     def close(self) -> None:
         if self._local:
             shutil.rmtree(self._local, ignore_errors=True)
@@ -78,19 +89,27 @@ class Receiver:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
+        #: Files that something is missing of, and from where on: to be shipped again.
+        self.lacking: dict[str, int] = {}
 
     def accept(self, report: dict[str, Any]) -> list[Delta]:
         """Errors: ValueError for a file name that is not one of a run's records."""
+        self.lacking = {}
         for name, offset, data in report.get("files", ()):
             self._write(str(name), int(offset), bytes(data))
         deltas: list[Delta] = report.get("deltas", [])
         return deltas
 
     def _write(self, name: str, offset: int, data: bytes) -> None:
-        folder, _, file_name = name.partition("/")
-        if folder not in _FOLDERS or not _NAME.match(file_name):
+        folder, _, file_name = name.rpartition("/")
+        allowed = folder in _FOLDERS if folder else any(fnmatchcase(file_name, pattern) for pattern in _FILES)
+        if not allowed or not _NAME.match(file_name):
             raise ValueError(f"a worker may not write {name!r}")
         path = self._run.path / folder / file_name
+        size = path.stat().st_size if path.exists() else 0
+        if offset > size:  # a hole would be damage; a file that ends early is just shorter
+            self.lacking[name] = size
+            return
         with path.open("r+b" if path.exists() else "w+b") as file:
             file.seek(offset)
             file.write(data)
