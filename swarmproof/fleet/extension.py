@@ -41,6 +41,7 @@ from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
+from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
 from swarmproof.fleet.metrics import add_options as add_metrics_options
 from swarmproof.fleet.metrics import serve as serve_metrics
@@ -53,6 +54,9 @@ FLUSH_EVERY_S = 1.0
 
 #: The key of our part in Locust's worker reports.
 REPORT_KEY = "swarmproof"
+
+#: Master to worker: which files to ship again, and from where on.
+RESEND = "swarmproof_resend"
 
 #: Whether a supervisor has told where the records go; then nobody else may.
 _given_by_supervisor = False
@@ -86,6 +90,9 @@ class RunExtension:
         self.thresholds: Check | None = None  # what came of those on the command line
         self._metrics: MetricsDoor | None = None
         self._process = ""
+        self._master_watch = MasterWatch("")
+        self._on_disk: set[str] = set()  # workers whose files are the run directory's own
+        self._returned: set[str] = set()
         self._clocks = clocks.attach(environment.runner, lambda: self._process)
 
     @property
@@ -145,12 +152,13 @@ class RunExtension:
         self.problem = ""
         options.run_dir = str(self.run.path.absolute())  # workers get it with the other options
         options.run_token = secrets.token_hex(8)
+        options.run_master = this_process()
         self.run.file(".token").write_text(options.run_token, encoding="ascii")
         self._clock = read_clock()
         self.store = LatencyStore(self._clock)
         self._health = Health()
         self._offered = Offered(getattr(options, "rate", ""))
-        self._lost_workers = set()
+        self._lost_workers, self._returned, self._on_disk = set(), set(), set()
         self._start_ns = time.monotonic_ns()
         self._note_thresholds(options)
         self._watch, self._aborted = Watch(self.run.read_json(RUN_JSON) or {}), ""
@@ -204,6 +212,7 @@ class RunExtension:
         self._shipper = Shipper(process)
         if not _is_same_directory(directory, getattr(options, "run_token", "")):
             directory = self._shipper.local_directory()
+        self._master_watch = MasterWatch(getattr(options, "run_master", ""))
         recorder.start(directory, process)
         self._process = process
 
@@ -240,6 +249,9 @@ class RunExtension:
             self._tick()
 
     def _tick(self) -> None:
+        if self._master_watch.has_died():
+            logger.error("the master has died: this worker stops its users, writes its records and ends")
+            gevent.spawn(self.environment.runner.quit)  # not from the ticker, which the end of the run kills
         self._note_lost_workers()
         if not self.is_master:
             delta = recorder.flush()
@@ -306,11 +318,21 @@ class RunExtension:
             **self._offered.facts(),
         }
 
+    def register_messages(self) -> None:
+        """A worker that is asked to ship something again."""
+        if self.is_worker:
+            self.environment.runner.register_message(RESEND, self._on_resend)
+
+    def _on_resend(self, msg: Any, **_: Any) -> None:
+        if self._shipper:
+            self._shipper.rewind(msg.data)
+
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         if self._shipper:
             if recorder.run:
                 self._shipper.add(recorder.flush())
             data[REPORT_KEY] = self._shipper.take() | {
+                "is_remote": self._shipper.is_remote,
                 "health": self._probe.take(),
                 "offered": recorder.offered.take(),
             }
@@ -322,6 +344,10 @@ class RunExtension:
         try:
             for delta in self._receiver.accept(report):
                 self.store.add(delta)
+            if self._receiver.lacking:
+                self.environment.runner.send_message(RESEND, self._receiver.lacking, client_id=client_id)
+            if report.get("is_remote") is False:
+                self._on_disk.add(client_id)
             self._health.add(client_id, report["health"])
             self._offered.add(report["offered"])
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -331,12 +357,18 @@ class RunExtension:
         """A worker that went missing took what it had not reported with it: say so, never silently."""
         if not self.is_master:
             return
-        for client in self.environment.runner.clients.missing:
+        clients = self.environment.runner.clients
+        for client in clients.missing:
             if client.id not in self._lost_workers:
                 self._lost_workers.add(client.id)
                 logger.warning(
                     "worker %s is lost; what it had not yet reported is missing from Locust's table", client.id
                 )
+        for client in clients.ready + clients.spawning + clients.running:
+            if client.id in self._lost_workers:  # cut off, or stopped for a while: its records follow
+                self._lost_workers.remove(client.id)
+                self._returned.add(client.id)
+                logger.warning("worker %s is back; what it had to report comes now", client.id)
 
     # -- a test ends -------------------------------------------------------------------------------------------
 
@@ -390,6 +422,8 @@ class RunExtension:
             "end_ns": time.monotonic_ns(),
             "end_time": time.time(),
             "lost_workers": sorted(self._lost_workers),
+            "returned_workers": sorted(self._returned),
+            "unsalvaged_workers": sorted(self._lost_workers - self._on_disk),
             **(self._clocks.facts() if self._clocks else {}),
             "aborted": self._aborted,
             **self._health.facts(),
@@ -447,6 +481,7 @@ def _on_init(environment: Any, **_: Any) -> None:
     extension = RunExtension(environment)
     environment.swarmproof = extension
     extension.serve_metrics()
+    extension.register_messages()
     environment.events.test_start.add_listener(extension.on_test_start)
     environment.events.test_stop.add_listener(extension.on_test_stop)
     environment.events.report_to_master.add_listener(extension.on_report_to_master)
