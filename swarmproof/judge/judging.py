@@ -8,6 +8,7 @@ from records.operations import Operation
 from records.run_directory import COUNTEREXAMPLE_JSON, VERDICT_JSON, RunDirectory
 from swarmproof.judge import durability, faulting, protocol, remaining, thresholds
 from swarmproof.judge.case import Case
+from swarmproof.judge.gaps import softened
 from swarmproof.judge.history import read_history
 from swarmproof.judge.linearizability import Limits
 from swarmproof.judge.verdict import NOT_APPLICABLE, Verdict
@@ -56,7 +57,7 @@ def verdict_of(case: Case) -> Verdict:
         remaining.generator(case),
         thresholds.check(case),
     ]
-    present = [check for check in checks if check is not None]
+    present = [softened(check, case) for check in checks if check is not None]
     bare = case.protocol is None
     if bare:
         present = [check for check in present if check.verdict != NOT_APPLICABLE or check.name == "linearizability"]

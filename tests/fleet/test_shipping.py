@@ -62,3 +62,32 @@ def test_passwords_do_not_reach_the_run_directory() -> None:
         "20",
         "--api-token=***",
     ]
+
+
+def test_a_report_that_was_lost_is_shipped_again_and_leaves_no_hole(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "runs", "x")
+    receiver, shipper = Receiver(run), Shipper("w")
+    local = RunDirectory(shipper.local_directory())
+    local.prepare()
+    path = local.operations_dir / "w.msgpack"
+    for part in (b"first", b"second", b"third"):
+        with path.open("ab") as file:
+            file.write(part)
+        report = shipper.take()
+        if part != b"second":  # that one never arrives
+            receiver.accept(report)
+    assert (run.operations_dir / "w.msgpack").read_bytes() == b"first"
+    assert receiver.lacking == {"operations/w.msgpack": len(b"first")}
+    shipper.rewind(receiver.lacking)
+    receiver.accept(shipper.take())
+    assert receiver.lacking == {}
+    assert (run.operations_dir / "w.msgpack").read_bytes() == b"firstsecondthird"
+    shipper.close()
+
+
+def test_a_request_to_ship_what_was_never_shipped_changes_nothing(tmp_path: Path) -> None:
+    shipper = Shipper("w")
+    shipper.local_directory()
+    shipper.rewind({"operations/other.msgpack": 3})
+    assert shipper.take()["files"] == []
+    shipper.close()
