@@ -194,7 +194,7 @@ class LatencyStore:
 
         The seconds are of the clock that the run itself was timed by, wherever and whenever it is read.
         """
-        store = cls(_clock_of(run))
+        store = cls(clock_of_run(run))
         for path in sorted(run.latency_dir.glob("*.msgpack")):
             for delta in read_deltas(path):
                 store.add(delta)
@@ -341,7 +341,7 @@ def read_deltas(path: Path) -> Iterator[Delta]:
             return
 
 
-def _clock_of(run: RunDirectory) -> Reading | None:
+def clock_of_run(run: RunDirectory) -> Reading | None:
     """The clock that the run was timed by, as it was read at its start; None when the run does not say."""
     try:
         facts = run.read_json(RUN_JSON)

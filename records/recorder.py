@@ -1,10 +1,11 @@
-"""The one recorder of a load-generating process: latencies, history and violations, as users write them.
+"""The one recorder of a load-generating process: latencies, history, violations and breakers, as users write them.
 
 Before ``start`` it keeps latencies and violations in memory and has no history, so a user class works anywhere.
 """
 
 from pathlib import Path
 
+from records.breakers import BreakerLog
 from records.latency import LatencyLog, LatencyRecorder
 from records.offered import Offered
 from records.operations import OperationLog
@@ -18,6 +19,7 @@ class Recorder:
     def __init__(self) -> None:
         self.latency = LatencyRecorder()
         self.violations = ViolationLog()
+        self.breakers = BreakerLog()
         self.operations: OperationLog | None = None
         self.offered = Offered()
         self.run: RunDirectory | None = None
@@ -32,6 +34,7 @@ class Recorder:
         self.offered.set(0, 0, 0)
         self.offered.take()
         self.violations = ViolationLog(self.run.violations_dir / f"{process}.jsonl", process)
+        self.breakers = BreakerLog(self.run, process)
         self.operations = OperationLog(self.run.operations_dir / f"{process}.msgpack", process)
         self._latency_log = LatencyLog(self.run.latency_dir / f"{process}.msgpack", process)
 
@@ -41,6 +44,7 @@ class Recorder:
         if self._latency_log:
             self._latency_log.append(delta)
         self.violations.flush()
+        self.breakers.flush()
         if self.operations:
             self.operations.flush()
         return delta
@@ -55,6 +59,7 @@ class Recorder:
         if self._latency_log:
             self._latency_log.close()
         self.violations.close()
+        self.breakers.close()
         self.operations = self._latency_log = self.run = None
 
 

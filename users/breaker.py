@@ -6,21 +6,16 @@
     HALF_OPEN  --1 failure-->           OPEN
 
 One breaker for each address and process. Refused calls are counted apart: they are no requests, so they are in no
-table of Locust's. Every transition, with time and reason, is a line of `breaker-<process>.jsonl` in the run directory:
-
-    {"at_ns": 1, "address": "127.0.0.1:8079", "from": "closed", "to": "open", "reason": "...", "refused": 0}
+table of Locust's. Every transition, with time and reason, is recorded (`records.breakers`).
 """
 
-import json
 import logging
-import os
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic_ns
 from typing import Any, Final
 
-import gevent
 import pybreaker
+from locust import events
 
 from records.recorder import recorder
 from users import options
@@ -31,10 +26,6 @@ FAILURES_TO_OPEN: Final = 5
 RESET_S: Final = 60.0
 HALF_OPEN_CALLS: Final = 3
 SUCCESSES_TO_CLOSE: Final = 2
-# What a refused caller waits: a scenario without think time would spin otherwise.
-REFUSED_PAUSE_S: Final = 0.05
-# The count of refused calls is on file this often while it grows.
-_NOTE_EVERY_NS: Final = 1_000_000_000
 _NS_PER_S: Final = 1_000_000_000
 
 CLOSED, OPEN, HALF_OPEN = pybreaker.STATE_CLOSED, pybreaker.STATE_OPEN, pybreaker.STATE_HALF_OPEN
@@ -105,6 +96,8 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
+        if self._machine.fail_counter == 0 and self.state == CLOSED:
+            return  # nothing changes by it; nearly every call of a run ends here
         if self._counts():
             self._reason = f"{SUCCESSES_TO_CLOSE} calls succeeded"
             self._machine.call(lambda: None)
@@ -153,40 +146,23 @@ class _Listener(pybreaker.CircuitBreakerListener):
             self._changed(old_state.name, new_state.name)
 
 
-class RecordedBreaker:
-    """A breaker whose transitions and refusals are on file, and whose refused callers wait a moment."""
+class RecordedBreaker(Breaker):
+    """A breaker whose transitions and refusals are on file."""
 
     def __init__(self, address: str, reset_s: float) -> None:
+        super().__init__(self._note, reset_s)
         self.address = address
-        self.breaker = Breaker(self._note, reset_s)
-        self.succeeded, self.failed, self.cancelled = (
-            self.breaker.succeeded,
-            self.breaker.failed,
-            self.breaker.cancelled,
-        )
-        self._noted_ns = 0
 
     def refuses(self) -> bool:
-        if not self.breaker.refuses():
+        if not super().refuses():
             return False
-        if monotonic_ns() - self._noted_ns > _NOTE_EVERY_NS:
-            state = self.breaker.state
-            self._write(state, state, "", self.breaker.refused)
-        gevent.sleep(REFUSED_PAUSE_S)
+        recorder.breakers.refused(self.address, self.state, self.refused)
         return True
 
     def _note(self, old: str, new: str, reason: str, refused: int) -> None:
         logger.warning("circuit breaker of %s: %s -> %s (%s; %d refused)", self.address, old, new, reason, refused)
-        self._write(old, new, reason, refused)
-
-    def _write(self, old: str, new: str, reason: str, refused: int) -> None:
-        self._noted_ns = now_ns = monotonic_ns()
-        if recorder.run is None:
-            return
-        line = {"at_ns": now_ns, "address": self.address, "from": old, "to": new, "reason": reason, "refused": refused}
         try:
-            with Path(recorder.run.file(f"breaker-{os.getpid()}.jsonl")).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            recorder.breakers.changed(self.address, old, new, reason, refused)
         except OSError as error:
             logger.error("cannot record the circuit breaker: %s", error)
 
@@ -199,11 +175,15 @@ def breaker_of(environment: Any, address: str) -> RecordedBreaker | None:
     parsed = environment.parsed_options
     if not getattr(parsed, "breaker", False):
         return None
-    if getattr(parsed, "engine", False):
-        logger.warning("--breaker does nothing with --engine, which makes its calls outside tasks")
-        return None
     key = (id(environment), address)
     if key not in _breakers:
         reset_s = getattr(parsed, "breaker_reset", RESET_S)
         _breakers[key] = RecordedBreaker(address, float(reset_s))
     return _breakers[key]
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def forget_the_last_run(environment: Any, **_: Any) -> None:
+    """A run that is started again from the web UI begins with its breakers closed and nothing refused."""
+    for key in [key for key in _breakers if key[0] == id(environment)]:
+        del _breakers[key]

@@ -99,10 +99,11 @@ class Client:
 
         `length` is what Locust shows as the response's size, in bytes.
         """
-        if self.recording.refuses():
-            return None
         pace, call, connection = self.pace, self._call, self.connection
         intended_ns = pace.intended()
+        if self.recording.refuses():
+            pace.refused()
+            return None
         call.call_ns = call.return_ns = 0
         first_call_ns = busy = 0
         try:
@@ -141,10 +142,11 @@ class Client:
 
     def post(self, name: str, request: Any) -> bool:
         """Send a request that the protocol does not answer: success is that it could be sent."""
-        if self.recording.refuses():
-            return False
         pace, connection = self.pace, self.connection
         intended_ns = call_ns = pace.intended()
+        if self.recording.refuses():
+            pace.refused()
+            return False
         failure: RequestFailure | None = None
         try:
             if not connection.is_open:

@@ -138,9 +138,10 @@ class F00DClient(Client):
 
     def toggle(self, state: bool) -> bool:
         """Switch the device. True when it acknowledged."""
-        if self.recording.refuses():
-            return False
         intended_ns = self.pace.intended()
+        if self.recording.refuses():
+            self.pace.refused()
+            return False
         self._first_call_ns = self._call.return_ns = self._attempts_made = 0
         self._started_ns = monotonic_ns()
         failure: RequestFailure | None = None

@@ -109,6 +109,7 @@ class HostileClient(Client):
         self._patience_s: float = options.value(user.environment.parsed_options, "patience")
         self._random = Random(random.getrandbits(64))
         super().__init__(user, endpoint)
+        self.recording.breaker = None  # an attack is no call: that one fails says nothing to the good users
 
     def attack(self, kind: str) -> bool:
         """Attack once, as `kind` (of protocols.hostile.KINDS). True when the server handled it."""

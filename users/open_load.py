@@ -177,6 +177,9 @@ class OpenPace(Pace):
         self._held_ns = 0
         return due_ns
 
+    def refused(self) -> None:
+        pass  # its arrival is used up; the next one is waited for anyway
+
     def wait_for_turn(self) -> bool:
         """Between two tasks: take the next arrival. False: the last one has not been used yet."""
         if self._held_ns:

@@ -72,7 +72,8 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "engine": {
         "action": "store_true",
         "default": False,
-        "help": "drive all connections in one loop instead of running tasks: several times the throughput per core",
+        "help": "drive all connections in one loop instead of running tasks: several times the throughput per core "
+        "(envelope, F00D, WebSocket echo and RPC, and codecs of your own)",
     },
     "rate": {
         "type": _rate,

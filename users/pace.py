@@ -13,10 +13,13 @@ Think time is what Locust sleeps between tasks (`wait_time`, `self.wait()`). A p
 from time import monotonic_ns
 from typing import Any, Final
 
+import gevent
 from locust.user.task import TaskSet
 
 # A gap between two calls that no turn of a healthy event loop explains: the task itself paused.
 OWN_PAUSE_NS: Final = 50_000_000
+# What a caller waits whose call the circuit breaker refused: a scenario without think time would spin otherwise.
+REFUSED_PAUSE_S: Final = 0.05
 
 
 class Pace:
@@ -40,6 +43,11 @@ class Pace:
         """A request has ended. Waiting for it gave all other greenlets their turn."""
         self.ready_ns = self.resumed_ns = return_ns
         self.has_yielded = True
+
+    def refused(self) -> None:
+        """The request was not sent, and its turn is used up: the next one is not late because of it."""
+        gevent.sleep(REFUSED_PAUSE_S)
+        self.returned(monotonic_ns())
 
     def wait_for_turn(self) -> bool:
         """Between two tasks, in open load: wait for the next arrival. False: think time is what is asked for."""

@@ -87,7 +87,11 @@ class ProtocolUser(User):
 
     def _make_exchange(self) -> Exchange | None:
         exchange_class = self.exchange_class()
-        return None if exchange_class is None else new_exchange(self, exchange_class)
+        if exchange_class is not None:
+            return new_exchange(self, exchange_class)
+        if not any(offers_engine(user_class) for user_class in self.environment.user_classes):
+            raise OptionMistake(no_engine_for(type(self).__name__))
+        return None
 
     def exchange_class(self) -> type[Exchange] | None:
         """What this user says in engine mode (`--engine`); None: it runs its tasks then too."""
@@ -191,6 +195,30 @@ def endpoint_of(target: Host) -> Endpoint:
     """The first address of a host as an endpoint."""
     host, port = target.addresses[0]
     return Endpoint(host, port, tls=target.scheme == "wss", path=target.path)
+
+
+def offers_engine(user_class: type[User]) -> bool:
+    """Whether users of this class have a way to speak in engine mode."""
+    return issubclass(user_class, ProtocolUser) and user_class.exchange_class is not ProtocolUser.exchange_class
+
+
+def no_engine_for(names: str) -> str:
+    """Why `--engine` cannot be."""
+    return f"--engine is not offered for {names}: leave it out, and raise --depth, --processes or -u for more load"
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def refuse_engine_where_there_is_none(environment: Any, **_: Any) -> None:
+    """A scenario none of whose users has an engine mode does not start with `--engine`; a mixed one tells who has."""
+    parsed = environment.parsed_options
+    if not getattr(parsed, "engine", False) or getattr(parsed, "worker", False):
+        return
+    without = [user_class for user_class in environment.user_classes if not offers_engine(user_class)]
+    names = ", ".join(user_class.__name__ for user_class in without)
+    if without and len(without) == len(environment.user_classes):
+        raise SystemExit(f"locust: error: {no_engine_for(names)}")
+    if without:
+        logger.warning("--engine drives the other users; %s run their tasks", names)
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]

@@ -71,7 +71,7 @@ _RESULTS: Final = {
 NO_LEADER: Final = "no leader was found in time"
 OUTCOME_UNKNOWN: Final = "outcome unknown"
 
-options.offer("payload_bytes", "depth", "timeout", "keys", "stale_reads")
+options.offer("payload_bytes", "depth", "timeout", "keys", "stale_reads", "engine")
 
 _client_numbers = itertools.count()
 
@@ -161,15 +161,16 @@ class RaftKvClient(Client):
     # -- one operation ---------------------------------------------------------------------------------------------
 
     def _operate(self, request: KvRequest, *, anywhere: bool = False, final: bool = False) -> KvReply | None:
+        pace = self.pace
+        intended_ns = pace.intended()
         if self.recording.refuses():
+            pace.refused()
             return None
         op = request.op
         name = "get stale" if request.stale else op
         if op in WRITES:
             self._seq += 1
             request = request._replace(client_id=self.client_id, seq=self._seq)
-        pace = self.pace
-        intended_ns = pace.intended()
         history = recorder.operations
         identity = 0
         if history is not None:

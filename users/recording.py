@@ -46,14 +46,14 @@ class Recording:
         self._fire = environment.events.request.fire
         self._record = recorder.latency.record
         self._operations: dict[str, str] = {}
-        self._breaker = breaker_of(environment, url)
+        self.breaker = breaker_of(environment, url)
 
     def refuses(self) -> bool:
-        """Whether the circuit breaker refuses the call that is about to be made; it is counted then.
+        """Whether the circuit breaker refuses the call that is about to be made; the refusal is counted then.
 
         If not, the call must end in `succeeded`, `failed` or `cancelled`.
         """
-        return self._breaker is not None and self._breaker.refuses()
+        return self.breaker is not None and self.breaker.refuses()
 
     def operation(self, name: str) -> str:
         """What the histograms call it: "envelope echo"."""
@@ -66,8 +66,8 @@ class Recording:
         self, name: str, intended_ns: int, call_ns: int, return_ns: int, *, length: int = 0, response: Any = None
     ) -> None:
         """A request that was answered as it should be."""
-        if self._breaker is not None and name != CONNECT:
-            self._breaker.succeeded()
+        if self.breaker is not None and name != CONNECT:
+            self.breaker.succeeded()
         self._record(self._operations.get(name) or self.operation(name), intended_ns, call_ns, return_ns, OK)
         self._fire(
             request_type=self.request_type,
@@ -92,8 +92,8 @@ class Recording:
         unknown: bool = False,
     ) -> None:
         """A request that was not; `unknown` when the server may have acted on it all the same."""
-        if self._breaker is not None and name != CONNECT:
-            self._breaker.failed(failure.text)
+        if self.breaker is not None and name != CONNECT:
+            self.breaker.failed(failure.text)
         call_ns = call_ns or intended_ns
         outcome = UNKNOWN if unknown else FAILED
         self._record(self.operation(name), intended_ns, call_ns, return_ns, outcome)
@@ -111,8 +111,8 @@ class Recording:
 
     def cancelled(self, name: str, intended_ns: int) -> None:
         """A request whose user was stopped before it ended."""
-        if self._breaker is not None:
-            self._breaker.cancelled()
+        if self.breaker is not None:
+            self.breaker.cancelled()
         self._record(self.operation(name), intended_ns, intended_ns, monotonic_ns(), CANCELLED)
 
     def violation(

@@ -50,7 +50,7 @@ options.OPTIONS["token_file"] = {
     "default": "",
     "help": f"file with the token of hello (default: the variable {TOKEN_VARIABLE})",
 }
-options.offer("payload_bytes", "depth", "timeout", "connect_deadline", "token_file")
+options.offer("payload_bytes", "depth", "timeout", "connect_deadline", "token_file", "engine")
 
 
 class Gathered:

@@ -1,9 +1,11 @@
 """What a plain Locust run says at its end: percentiles in microsecond resolution, and where the records are."""
 
+from records.breakers import read_breakers
 from records.latency import LatencyStore, Summary
 from records.offered import Offered
-from records.run_directory import RunDirectory
+from records.run_directory import RUN_JSON, RunDirectory
 from records.violations import read_violations
+from swarmproof.report.breakers import breaker_lines
 
 _COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p99", "p99.9", "max")
 
@@ -18,6 +20,8 @@ def print_summary(run: RunDirectory, store: LatencyStore, offered: Offered) -> N
             print(name.ljust(width) + "".join(cell.rjust(10) for cell in _cells(store.summary(name))))
     if offered.rate:
         print(f"arrivals   at {offered.rate} a second: {_arrivals(offered)}")
+    for text in breaker_lines(read_breakers(run), ((run.read_json(RUN_JSON) or {}).get("load") or {}).get("start_ns")):
+        print(f"breaker    {text}")
     counts, _ = read_violations(run)
     for (kind, operation), number in sorted(counts.items()):
         print(f"violation  {kind}: {number} times in {operation}")

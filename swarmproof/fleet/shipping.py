@@ -7,9 +7,11 @@ into a temporary directory, and what was added to its files travels with each of
 import re
 import shutil
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from records.breakers import BREAKER_FILES
 from records.latency import Delta
 from records.run_directory import RunDirectory
 
@@ -20,6 +22,8 @@ SHIP_BYTES_PER_REPORT = 4 << 20
 MAX_UNSHIPPED_DELTAS = 600
 
 _FOLDERS = ("operations", "latency", "violations")
+#: What lies in the run directory itself; nothing else there is a worker's to write.
+_FILES = (BREAKER_FILES,)
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}\Z")
 
 
@@ -52,9 +56,9 @@ class Shipper:
             return []
         parts: list[list[Any]] = []
         room = SHIP_BYTES_PER_REPORT
-        for folder in _FOLDERS:
-            for path in sorted((self._local / folder).glob("*")):
-                name = f"{folder}/{path.name}"
+        for pattern in (*_FILES, *(f"{folder}/*" for folder in _FOLDERS)):
+            for path in sorted(self._local.glob(pattern)):
+                name = path.relative_to(self._local).as_posix()
                 offset = self._offsets.get(name, 0)
                 with path.open("rb") as file:
                     file.seek(offset)

@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from records.breakers import Breakers, read_breakers
 from records.latency import Summary
 from records.run_directory import REPORT_HTML, RunDirectory
+from swarmproof.report.breakers import breaker_lines
 from swarmproof.report.contents import Contents, read_contents
 from swarmproof.report.wording import count, duration, encodable, fault_line, operation_line, operation_times
 
@@ -55,6 +57,7 @@ def report_lines(contents: Contents) -> list[Line]:
     if lines:
         lines.append(("", ""))
     lines += [_fault(contents, fault) for fault in contents.faults]
+    lines += [("", _labelled("breaker", text)) for text in breaker_lines(_breakers(contents), contents.start_ns)]
     lines += _violations(contents)
     lines += _verdict(contents)
     if contents.run.file(REPORT_HTML).exists():
@@ -94,6 +97,14 @@ def _cells(summary: Summary) -> list[str]:
 def _fault(contents: Contents, fault: Any) -> Line:
     style = "" if fault.took_effect else "yellow"
     return style, _labelled("fault", fault_line(fault, contents.fault_at_s(fault)))
+
+
+def _breakers(contents: Contents) -> Breakers:
+    try:
+        return read_breakers(contents.run)
+    except OSError as error:
+        contents.notes.append(f"the circuit breakers cannot be read: {error.strerror}")
+        return Breakers()
 
 
 def _violations(contents: Contents) -> list[Line]:
@@ -148,7 +159,7 @@ def _counterexample(example: dict[str, Any]) -> list[Line]:
 def _coloured(style: str, text: str) -> Text:
     """The line in its style; of a verdict line only the verdict itself is coloured."""
     label, rest = text[:_LABEL], text[_LABEL:]
-    if label.strip() in ("verdict", "fault", "report", "because", "note", "reply"):
+    if label.strip() in ("verdict", "fault", "breaker", "report", "because", "note", "reply"):
         word, gap, tail = rest.partition("   ")
         head = (word, style) if label.strip() == "verdict" else (word, style or "")
         return Text.assemble((label, "dim"), head, gap, tail)

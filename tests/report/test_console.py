@@ -2,10 +2,12 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from records.breakers import BreakerLog
 from records.faults import FaultRecord
 from records.run_directory import RunDirectory
 from swarmproof.report import print_report, render_report
@@ -134,3 +136,18 @@ def test_faults_of_every_sort_read_as_sentences() -> None:
     assert fault_line(kill, 3.0) == "leader n1 killed at 3.0 s; n3 leads after 0.50 s"
     slow = FaultRecord(3, "slow fsync", "n1", chosen="n1", took_effect=True)
     assert fault_line(slow, 3.0) == "slow fsync of n1 at 3.0 s"
+
+
+def test_a_breakers_way_is_told_by_time_and_reason_and_its_refusals_apart(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "x")
+    assert "breaker " not in render_report(run)
+    log = BreakerLog(run, "worker-7")
+    log.changed("127.0.0.1:9000", "closed", "open", "connection refused", 0)
+    for _ in range(20):
+        log.changed("127.0.0.1:9000", "open", "half-open", "60 s are over", 1234)
+    log.close()
+    lines = [line for line in render_report(run).splitlines() if line.startswith("breaker")]
+    assert lines[0].endswith("0.0 s  127.0.0.1:9000: closed -> open: connection refused (worker-7)")
+    assert lines[-2] == "breaker ... and 9 more changes"
+    assert lines[-1].startswith("breaker 127.0.0.1:9000: 1 234 calls refused")
+    assert len(lines) == 14

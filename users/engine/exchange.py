@@ -10,6 +10,7 @@ waits to try again, or is *ready*: it may send as soon as the connection is open
 """
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ from users.engine.statistics import Tally
 from users.engine.turns import Turns
 from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
 from users.opening import loss
+from users.pace import REFUSED_PAUSE_S
 from users.session import Session
 from users.strays import Strays
 from users.transport import TlsFilter
@@ -42,6 +44,7 @@ _dialling = BoundedSemaphore(MAX_DIALLING)
 AFTER_TIMEOUT: Final = "connection dropped after a timeout"
 
 _NS_PER_S: Final = 1_000_000_000
+_REFUSED_PAUSE_NS: Final = int(REFUSED_PAUSE_S * _NS_PER_S)
 
 
 class Request:
@@ -81,7 +84,8 @@ class Exchange(Connection):
         self.finished = Event()  # set when no place has work left, after `finish`
         self._engine = engine
         self._turns = turns
-        self._instant = self.at_full_throttle = turns.instant
+        self._breaker = self.recording.breaker
+        self._instant = self.at_full_throttle = turns.instant and self._breaker is None
         self._depth = depth
         self._ready: list[Ready] = []
         self._backing_off = 0
@@ -115,7 +119,14 @@ class Exchange(Connection):
 
     def succeeded(self, request: Request, return_ns: int) -> None:
         """Count a request that was answered as it should be."""
+        self.told_breaker(1)
         self.tally(request.name, request.length).add(request.intended_ns, request.first_call_ns, return_ns)
+
+    def told_breaker(self, successes: int) -> None:
+        """Tell the circuit breaker, if there is one, of requests that ended well."""
+        if self._breaker is not None:
+            for _ in range(successes):
+                self._breaker.succeeded()
 
     # -- its life ------------------------------------------------------------------------------------------------
 
@@ -153,6 +164,9 @@ class Exchange(Connection):
         self._instant = False
         self.settle_down()
         unsent = sum(request is None for _, request in self._ready)
+        if self._breaker is not None:
+            for _ in range(unsent):
+                self._breaker.cancelled()
         self._ready = [place for place in self._ready if place[1] is not None]
         self._turns.stopped(self, unsent)
         self._finish_if_idle()
@@ -306,7 +320,7 @@ class Exchange(Connection):
         """These places may send; called outside of `receive`."""
         if self._is_stopping:
             ready = [place for place in ready if place[1] is not None]
-        self._ready += ready
+        self._ready += self._permitted(ready)
         if not self.is_open:
             if self._ready:
                 self.wanted.set()
@@ -314,6 +328,23 @@ class Exchange(Connection):
         out = self._outgoing()
         if out:
             self.send(out)
+
+    def _permitted(self, ready: list[Ready]) -> list[Ready]:
+        """Those that the circuit breaker does not refuse; the others' places are free again in a moment."""
+        if self._breaker is None:
+            return ready
+        permitted = []
+        for place in ready:
+            if place[1] is None and self._breaker.refuses():
+                now_ns = monotonic_ns() + _REFUSED_PAUSE_NS
+                self._engine.at(now_ns, partial(self._free_and_go, now_ns))
+            else:
+                permitted.append(place)
+        return permitted
+
+    def _free_and_go(self, now_ns: int) -> None:
+        self._free(1, now_ns)
+        self.go([])
 
     def _outgoing(self) -> bytes:
         """The bytes of the requests that may go now."""
@@ -405,9 +436,13 @@ class Exchange(Connection):
         if self._is_stopping:
             self._finish_if_idle()
             return
-        self._ready += [(intended_ns, None) for intended_ns in self._turns.freed(self, places, now_ns)]
+        self._ready += self.next_turns(places, now_ns)
         if self._ready and not self.is_open:
             self.wanted.set()
+
+    def next_turns(self, places: int, now_ns: int) -> list[Ready]:
+        """Of `places` that have become free, those that may send now."""
+        return self._permitted([(intended_ns, None) for intended_ns in self._turns.freed(self, places, now_ns)])
 
     # -- timeouts ------------------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class StreamExchange(Exchange):
                 if freed:
                     self._ready += [(now_ns, None)] * freed
             elif freed:
-                self._ready += [(intended_ns, None) for intended_ns in self._turns.freed(self, freed, now_ns)]
+                self._ready += self.next_turns(freed, now_ns)
             return self._outgoing()
         self._finish_if_idle()
         return b""
@@ -116,6 +116,7 @@ class StreamExchange(Exchange):
         places = whole - self._answered
         if places:
             notes = self._notes[self._answered : whole] if self._notes else None
+            self.told_breaker(places)
             self.add_up(notes, places, self._intended_ns, self._call_ns, now_ns)
             self._answered_call_ns = self._call_ns
             self._answered = whole

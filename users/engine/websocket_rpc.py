@@ -120,6 +120,7 @@ class WebSocketRpcExchange(Exchange):
 
     def _count(self, good: list[Any], return_ns: int) -> None:
         """As `succeeded` for each; those that were sent together are counted together."""
+        self.told_breaker(len(good))
         first, places = good[0], 0
         for request in good:
             times = (request.intended_ns, request.first_call_ns, request.name)
