@@ -37,7 +37,6 @@ FIRST_PROGRESS_WITHIN_S = 90.0
 # Beyond its run time Locust may take this long to stop its users and write its files.
 OVERTIME_S = 60.0
 ALL_BACK_WITHIN_S = 30.0
-IDLE_AFTER_S = 5.0  # there is a line of progress every second while there is load
 LAST_WRITE_WITHIN_S = 15.0
 DEFAULT_WEB_PORT = 8089
 
@@ -107,7 +106,7 @@ def run(request: RunRequest) -> int:
         if not request.quiet:
             printer.table(targets_table([row._asdict() for target in supervisor.targets for row in target.rows()]))
         directory.write_json(RUN_JSON, facts_at_start(request.name, plan, request.text, schedule, supervisor.targets))
-        session = _Session(request, supervisor, schedule, scenario, printer)
+        session = _session_class(request)(request, supervisor, schedule, scenario, printer)
         session.load()
         session.settle()
     finally:
@@ -116,7 +115,15 @@ def run(request: RunRequest) -> int:
     return session.conclude()
 
 
-class _Session:
+def _session_class(request: RunRequest) -> "type[Session]":
+    if not request.web:
+        return Session
+    from swarmproof.web_session import WebSession  # it builds on this module
+
+    return WebSession
+
+
+class Session:
     """One run from the start of the load to the verdict."""
 
     def __init__(
@@ -178,10 +185,16 @@ class _Session:
             self._problems.append(problem)
 
     def settle(self) -> None:
-        """Heal everything, wait for every node, see one more write, read every key at every node, stop."""
+        """Heal and read everything back, then stop."""
+        self._supervisor.engine.end_load()
+        self.read_back()
+        self._supervisor.stop_targets()
+        self.note_end()
+
+    def read_back(self) -> None:
+        """When all is healed: wait for every node, see one more write, read every key at every node."""
         supervisor = self._supervisor
-        supervisor.engine.end_load()
-        reads: dict[str, Any] = {}
+        self._reads: dict[str, Any] = {}
         for cluster in supervisor.clusters:
             silent = cluster.wait_until_all_answer(ALL_BACK_WITHIN_S)
             if silent:
@@ -192,17 +205,19 @@ class _Session:
             except HistoryError as error:
                 self._problems.append(str(error))
                 continue
-            reads[cluster.name] = read_everything(cluster, keys, supervisor.history)
+            self._reads[cluster.name] = read_everything(cluster, keys, supervisor.history)
             self._printer.say(f"final read of {len(keys)} keys at {len(cluster.members)} nodes")
-        supervisor.stop_targets()
+
+    def note_end(self) -> None:
+        """The part of run.json that is known when everything is over."""
         self._run.update_json(
             RUN_JSON,
             {
                 "end_ns": time.monotonic_ns(),
                 "end_time": time.time(),
                 "interrupted": self._interrupted,
-                "final_reads": reads,
-                "unexpected_deaths": [sentence for _, sentence in supervisor.deaths],
+                "final_reads": self._reads,
+                "unexpected_deaths": [sentence for _, sentence in self._supervisor.deaths],
                 "harness_problems": self._problems,
             },
         )
@@ -230,7 +245,7 @@ class _Session:
 
     def _follow(self, live: LiveProgress) -> None:
         reader = ProgressReader(self._run)
-        began = last_line = time.monotonic()
+        began = time.monotonic()
         started = False
         run_time_s = self._plan.load.run_time
         leadership = LeadershipLog(self._run, self._supervisor.clusters)
@@ -241,24 +256,17 @@ class _Session:
                     started = True
                     self._supervisor.engine.begin(self._schedule, int(line.get("start_ns", line["at_ns"])))
                 self._supervisor.progress = line
-                last_line = time.monotonic()
                 live.show(line)
             live.refresh()
-            if started and self._request.web and time.monotonic() - last_line > IDLE_AFTER_S:
-                self._supervisor.engine.end_load()  # stopped in the web UI: faults would meet no load
             if self._supervisor.ended.is_set():
                 raise KeyboardInterrupt  # `swarmproof down` is a Ctrl-C from elsewhere
             self._check_targets()
             waited_s = time.monotonic() - began
-            if not started and not self._request.web and waited_s > FIRST_PROGRESS_WITHIN_S:
+            if not started and waited_s > FIRST_PROGRESS_WITHIN_S:
                 raise HarnessFailed(
                     f"Locust began no load within {FIRST_PROGRESS_WITHIN_S:g} s; see {self._fleet.commander.log_path}"
                 )
-            if (
-                run_time_s is not None
-                and not self._request.web
-                and waited_s > run_time_s + OVERTIME_S + (FIRST_PROGRESS_WITHIN_S)
-            ):
+            if run_time_s is not None and waited_s > run_time_s + OVERTIME_S + (FIRST_PROGRESS_WITHIN_S):
                 raise HarnessFailed(f"Locust did not end by itself; see {self._fleet.commander.log_path}")
         if not started:
             lines = " | ".join(self._fleet.commander.last_lines()) or "nothing"

@@ -15,7 +15,7 @@ from records.faults import FaultRecord, append_fault
 from records.run_directory import CONTROL_SOCKET, RunDirectory
 from swarmproof.control import ControlServer, Reply, Request
 from swarmproof.faults.engine import FaultEngine
-from swarmproof.faults.probe import Probe
+from swarmproof.faults.probe import PROBE_KEY, Probe
 from swarmproof.faults.schedule import parse_fault
 from swarmproof.history import SupervisorHistory
 from swarmproof.plan import TargetTable
@@ -23,7 +23,7 @@ from swarmproof.targets.base import Surroundings, Target, start_all, stop_all
 from swarmproof.targets.building import build_targets
 from swarmproof.targets.cluster import ClusterTarget
 from swarmproof.targets.guard import Guard
-from swarmproof.targets.links import LinkBoard
+from swarmproof.targets.links import CLIENTS, LinkBoard
 from swarmproof.targets.process import ChildProcess
 
 
@@ -43,6 +43,12 @@ class Supervisor:
         # Set by `swarmproof down`, and by whoever wants the end; the main thread waits for it.
         self.ended = threading.Event()
         self.progress: dict[str, Any] = {}
+        # loading | settling | judging | judged, for whoever asks for the status.
+        self.stage = "loading"
+        # Makes the run directory of a test that is started again in the web UI; None where there is but one.
+        self.next_run: Callable[[], RunDirectory] | None = None
+        self._records = run
+        self._seed = seed
         self._records_lock = threading.Lock()
         self._control: ControlServer | None = None
         self._closed = False
@@ -57,15 +63,30 @@ class Supervisor:
             self.guard.close()
             raise
         self._probes = {cluster.name: Probe(cluster, self.history) for cluster in self.clusters}
-        self.engine = FaultEngine(
+        self.engine = self._new_engine()
+
+    def _new_engine(self) -> FaultEngine:
+        return FaultEngine(
             self.targets,
-            seed=seed,
+            seed=self._seed,
             write=self._write_fault,
             say=self._say_fault,
             probes=self._probes,
             board=self.board,
             operations=lambda: int(self.progress.get("count", 0)),
         )
+
+    def begin_records(self, run: RunDirectory) -> None:
+        """From now on faults and the supervisor's own operations belong to `run`; everything before is healed."""
+        self.engine.end_load()
+        self.history.close()
+        self.history = SupervisorHistory(run)
+        # A key of its own for every test: what an earlier one left there would look like a write of nobody.
+        self._probes = {
+            cluster.name: Probe(cluster, self.history, f"{PROBE_KEY}-{run.path.name}") for cluster in self.clusters
+        }
+        self._records, self.progress = run, {}
+        self.engine = self._new_engine()
 
     def __enter__(self) -> "Supervisor":
         return self
@@ -106,6 +127,12 @@ class Supervisor:
         finally:
             self.guard.close()
 
+    @property
+    def has_peer_links(self) -> bool:
+        """Whether there are links between nodes, which a partition cuts."""
+        names = self.board.names if self.board is not None else set()
+        return any(not name.startswith(f"{CLIENTS}>") for name in names)
+
     def last_write(self, cluster: ClusterTarget, within_s: float) -> bool:
         """One write after everything is healed: whether the cluster still takes any. It stands in the history."""
         probe = self._probes[cluster.name]
@@ -132,6 +159,10 @@ class Supervisor:
         if command == "heal":
             name = request.get("name")
             return {"healed": self.engine.heal(str(name) if name else None)}
+        if command == "next-run":
+            if self.next_run is None:
+                raise ValueError("this supervisor makes one run only")
+            return {"run": str(self.next_run().path.resolve())}
         if command == "down":
             self.ended.set()
             return {"stopping": str(self.run.path), "pid": os.getpid()}
@@ -147,6 +178,8 @@ class Supervisor:
                 for record in self.engine.active()
             ],
             "progress": self.progress,
+            "stage": self.stage,
+            "links": self.has_peer_links,
             "at_ns": time.monotonic_ns(),
         }
 
@@ -158,7 +191,7 @@ class Supervisor:
 
     def _write_fault(self, record: FaultRecord) -> None:
         with self._records_lock:
-            append_fault(self.run, record)
+            append_fault(self._records, record)
 
     def _say_fault(self, text: str) -> None:
         self.say(f"fault  {text}")

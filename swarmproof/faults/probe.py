@@ -23,9 +23,10 @@ ATTEMPT_TIMEOUT_S = 0.25
 class Probe:
     """Writes to one cluster, one write at a time."""
 
-    def __init__(self, cluster: ClusterTarget, history: SupervisorHistory) -> None:
+    def __init__(self, cluster: ClusterTarget, history: SupervisorHistory, key: str = PROBE_KEY) -> None:
         self._cluster = cluster
         self._history = history
+        self._key = key
         self._session = secrets.randbits(64)
         self._numbers = itertools.count(1)
         self._busy = threading.Lock()
@@ -45,7 +46,7 @@ class Probe:
         with self._busy:
             number = next(self._numbers)
             value = f"probe-{self._session:016x}-{number}"  # unique, as every written value
-            request = KvRequest(PUT, PROBE_KEY, value, client_id=self._session, seq=number)
+            request = KvRequest(PUT, self._key, value, client_id=self._session, seq=number)
             connections = {member.node_id: member.connect(ATTEMPT_TIMEOUT_S) for member in self._cluster.members}
             identity = self._history.invoke(PROBE_CLIENT, request)
             try:

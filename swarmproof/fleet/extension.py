@@ -75,6 +75,7 @@ class RunExtension:
         self._home = Path(environment.parsed_options.run_dir).absolute() if self.supervised else None
         self._first_run = True
         self.problem = ""  # why the last test could not begin
+        self._loads = False
         self._progress: ProgressWriter | None = None
         self._shipper: Shipper | None = None
         self._receiver: Receiver | None = None
@@ -85,7 +86,7 @@ class RunExtension:
         self._clock = read_clock()
         self._watch = Watch({})
         self._aborted = ""
-        self._start_ns = 0
+        self._start_ns = self._end_ns = 0
         self._lost_workers: set[str] = set()
         self.thresholds: Check | None = None  # what came of those on the command line
         self._metrics: MetricsDoor | None = None
@@ -141,7 +142,7 @@ class RunExtension:
             self.run = self._make_run_directory(options)
         except RunDirectoryError as error:
             logger.error("%s", error)
-            self.problem, self.run, self._progress = str(error), None, None
+            self.problem, self._progress, self._loads = str(error), None, False
             if self.environment.web_ui:  # the page shows it, and another can be named in the form
                 gevent.spawn(self.environment.runner.stop)
                 return
@@ -149,7 +150,7 @@ class RunExtension:
             self.environment.runner.quit()
             return
         self._first_run = False
-        self.problem = ""
+        self.problem, self._loads = "", True
         options.run_dir = str(self.run.path.absolute())  # workers get it with the other options
         options.run_token = secrets.token_hex(8)
         options.run_master = this_process()
@@ -159,7 +160,7 @@ class RunExtension:
         self._health = Health()
         self._offered = Offered(getattr(options, "rate", ""))
         self._lost_workers, self._returned, self._on_disk = set(), set(), set()
-        self._start_ns = time.monotonic_ns()
+        self._start_ns, self._end_ns = time.monotonic_ns(), 0
         self._note_thresholds(options)
         self._watch, self._aborted = Watch(self.run.read_json(RUN_JSON) or {}), ""
         self.run.update_json(RUN_JSON, {"load": self._describe_load(options)})
@@ -382,7 +383,8 @@ class RunExtension:
         self._probe.stop()
         if not self.is_master:
             recorder.stop()
-        if not self.is_worker:
+        if not self.is_worker and self._loads:
+            self._loads, self._end_ns = False, time.monotonic_ns()
             self._finish()
             if self.environment.web_ui:
                 thresholds.tell(self.environment, self.run)
@@ -419,7 +421,7 @@ class RunExtension:
         store = LatencyStore.load(self.run)
         load = (self.run.read_json(RUN_JSON) or {}).get("load", {})
         load |= {
-            "end_ns": time.monotonic_ns(),
+            "end_ns": self._end_ns or time.monotonic_ns(),
             "end_time": time.time(),
             "lost_workers": sorted(self._lost_workers),
             "returned_workers": sorted(self._returned),
