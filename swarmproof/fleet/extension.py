@@ -45,6 +45,7 @@ from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
 from swarmproof.fleet.metrics import add_options as add_metrics_options
 from swarmproof.fleet.metrics import serve as serve_metrics
+from swarmproof.fleet.roll import Roll
 from swarmproof.fleet.shipping import Receiver, Shipper
 from swarmproof.judge.verdict import Check
 
@@ -87,13 +88,11 @@ class RunExtension:
         self._watch = Watch({})
         self._aborted = ""
         self._start_ns = self._end_ns = 0
-        self._lost_workers: set[str] = set()
+        self._roll = Roll(environment.runner)
         self.thresholds: Check | None = None  # what came of those on the command line
         self._metrics: MetricsDoor | None = None
         self._process = ""
         self._master_watch = MasterWatch("")
-        self._on_disk: set[str] = set()  # workers whose files are the run directory's own
-        self._returned: set[str] = set()
         self._clocks = clocks.attach(environment.runner, lambda: self._process)
 
     @property
@@ -106,7 +105,7 @@ class RunExtension:
 
     @property
     def lost_workers(self) -> set[str]:
-        return self._lost_workers
+        return self._roll.lost
 
     @property
     def start_ns(self) -> int:
@@ -159,7 +158,7 @@ class RunExtension:
         self.store = LatencyStore(self._clock)
         self._health = Health()
         self._offered = Offered(getattr(options, "rate", ""))
-        self._lost_workers, self._returned, self._on_disk = set(), set(), set()
+        self._roll.start()
         self._start_ns, self._end_ns = time.monotonic_ns(), 0
         self._note_thresholds(options)
         self._watch, self._aborted = Watch(self.run.read_json(RUN_JSON) or {}), ""
@@ -253,7 +252,7 @@ class RunExtension:
         if self._master_watch.has_died():
             logger.error("the master has died: this worker stops its users, writes its records and ends")
             gevent.spawn(self.environment.runner.quit)  # not from the ticker, which the end of the run kills
-        self._note_lost_workers()
+        self._roll.look()
         if not self.is_master:
             delta = recorder.flush()
             if self._shipper:
@@ -303,7 +302,7 @@ class RunExtension:
             "workers": len(runner.clients.ready + runner.clients.running + runner.clients.spawning)
             if self.is_master
             else 0,
-            "lost_workers": len(self._lost_workers),
+            "lost_workers": len(self._roll.lost),
             "count": summary.count,
             "failed": summary.failed,
             "unknown": summary.unknown,
@@ -348,28 +347,11 @@ class RunExtension:
             if self._receiver.lacking:
                 self.environment.runner.send_message(RESEND, self._receiver.lacking, client_id=client_id)
             if report.get("is_remote") is False:
-                self._on_disk.add(client_id)
+                self._roll.has_files_here(client_id)
             self._health.add(client_id, report["health"])
             self._offered.add(report["offered"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             logger.error("a report of worker %s could not be used: %s", client_id, error)
-
-    def _note_lost_workers(self) -> None:
-        """A worker that went missing took what it had not reported with it: say so, never silently."""
-        if not self.is_master:
-            return
-        clients = self.environment.runner.clients
-        for client in clients.missing:
-            if client.id not in self._lost_workers:
-                self._lost_workers.add(client.id)
-                logger.warning(
-                    "worker %s is lost; what it had not yet reported is missing from Locust's table", client.id
-                )
-        for client in clients.ready + clients.spawning + clients.running:
-            if client.id in self._lost_workers:  # cut off, or stopped for a while: its records follow
-                self._lost_workers.remove(client.id)
-                self._returned.add(client.id)
-                logger.warning("worker %s is back; what it had to report comes now", client.id)
 
     # -- a test ends -------------------------------------------------------------------------------------------
 
@@ -423,9 +405,7 @@ class RunExtension:
         load |= {
             "end_ns": self._end_ns or time.monotonic_ns(),
             "end_time": time.time(),
-            "lost_workers": sorted(self._lost_workers),
-            "returned_workers": sorted(self._returned),
-            "unsalvaged_workers": sorted(self._lost_workers - self._on_disk),
+            **self._roll.facts(),
             **(self._clocks.facts() if self._clocks else {}),
             "aborted": self._aborted,
             **self._health.facts(),
