@@ -1,5 +1,6 @@
 """From a run directory to what a person sees: the verdict, the table, the report's files, and the exit code."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,8 +34,8 @@ def write_reports(run: RunDirectory) -> None:
     write_junit(run)
 
 
-def check_path(path: Path, printer: Printer) -> int:
-    """Judge a run directory, or a history of JSON lines, again; the exit code.
+def check_path(path: Path, printer: Printer, *, as_json: bool = False) -> int:
+    """Judge a run directory, or a history of JSON lines, again; the exit code. `as_json`: print verdict.json's text.
 
     Errors: HistoryError, RunDirectoryError.
     """
@@ -44,7 +45,10 @@ def check_path(path: Path, printer: Printer) -> int:
         verdict = check_history(read_jsonl(path))
     else:
         raise RunDirectoryError(f"there is no {path}; give a run directory or a history of JSON lines")
-    show_verdict(verdict, printer)
+    if as_json:
+        print(json.dumps(verdict.to_json(), indent=1))
+    else:
+        show_verdict(verdict, printer)
     return verdict.exit_code
 
 
@@ -58,6 +62,8 @@ def show_verdict(verdict: Verdict, printer: Printer) -> None:
     if sentence:
         printer.result(f"counterexample: {sentence}")
     printer.result(f"verdict {verdict.verdict.upper()}   {verdict.summary}")
+    for problem in verdict.harness_problems:
+        printer.error(problem)
 
 
 def export(path: Path, output: Path | None) -> tuple[int, Path | None]:

@@ -90,6 +90,15 @@ class Case:
     def seconds(self, at_ns: int) -> float:
         return (at_ns - self.start_ns) / NS_PER_S
 
+    def harness_problems(self) -> list[str]:
+        """What failed in the harness itself, from run.json: what the supervisor wrote down, and lost workers."""
+        written = self.facts.get("harness_problems")
+        problems = [str(problem) for problem in written] if isinstance(written, list) else []
+        lost = self.load.get("lost_workers")
+        if isinstance(lost, list) and lost and not problems:
+            problems.append(f"the load generator lost {len(lost)} workers: {', '.join(map(str, lost))}")
+        return problems
+
     def expects_history(self) -> bool:
         """Whether this run loaded a key-value store, so that an empty history is a gap and not a matter of course."""
         names = self.latency.operations() if self.latency else []

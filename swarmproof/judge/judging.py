@@ -61,7 +61,7 @@ def verdict_of(case: Case) -> Verdict:
     bare = case.protocol is None
     if bare:
         present = [check for check in present if check.verdict != NOT_APPLICABLE or check.name == "linearizability"]
-    verdict = Verdict(present, operations=len(case.history))
+    verdict = Verdict(present, operations=len(case.history), harness_problems=case.harness_problems())
     if len(case.history):
         keys = case.history.keys
         result = case.linearizability

@@ -63,6 +63,8 @@ class Verdict:
     unknown_keys: list[str] = field(default_factory=list)
     operations: int = 0
     judged_in_s: float = 0.0
+    #: What failed in the harness itself, a sentence each: a lost worker, a load that did not begin.
+    harness_problems: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -76,7 +78,12 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 valid, 1 invalid, 2 unknown, 4 valid but a threshold was missed."""
+        """0 valid, 1 invalid, 2 unknown, 3 when the harness failed, 4 valid but a threshold was missed.
+
+        What was proven against the server stands, whatever became of the harness.
+        """
+        if self.harness_problems and self.verdict != INVALID:
+            return EXIT_HARNESS_FAILED
         code = {VALID: EXIT_VALID, INVALID: EXIT_INVALID, UNKNOWN: EXIT_UNKNOWN}[self.verdict]
         return EXIT_THRESHOLD if code == EXIT_VALID and self.missed_threshold else code
 
@@ -112,5 +119,6 @@ class Verdict:
             "invalid_keys": self.invalid_keys,
             "unknown_keys": self.unknown_keys,
             "operations": self.operations,
+            "harness_problems": self.harness_problems,
             "judged_in_s": round(self.judged_in_s, 3),
         }

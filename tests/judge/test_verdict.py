@@ -221,6 +221,36 @@ def test_a_generator_in_trouble_makes_the_run_unknown(
     assert word in verdict.summary
 
 
+def test_a_lost_worker_is_a_failure_of_the_harness(tmp_path: Path, history: list[Operation]) -> None:
+    facts = {"load": {"lost_workers": ["worker-b-41"]}}
+    verdict = judge(write_run(tmp_path, history, facts=facts))
+    assert verdict.exit_code == 3
+    assert verdict.harness_problems == ["the load generator lost 1 workers: worker-b-41"]
+    facts |= {"harness_problems": ["locust-worker-2 died during the run"]}
+    assert judge(write_run(tmp_path, history, facts=facts)).harness_problems == facts["harness_problems"]
+
+
+def test_a_lie_of_the_server_outranks_a_lost_worker(tmp_path: Path, history: list[Operation], start_ns: int) -> None:
+    def crossed(log: ViolationLog) -> None:
+        log.add(kinds.CROSSED, "kv get", at_ns=start_ns)
+
+    run = write_run(tmp_path, history, facts={"load": {"lost_workers": ["w1"]}}, violations=crossed)
+    assert judge(run).exit_code == 1
+
+
+def test_few_writes_are_evidence_enough_where_nothing_was_broken(tmp_path: Path, start_ns: int) -> None:
+    """The minimum load is one before each fault: a quiet run without faults that was read back is valid."""
+    writes = [
+        Operation(n, 1, "append", "k", f"{n};", call_ns=start_ns + n * S, return_ns=start_ns + n * S + 1, status="ok")
+        for n in range(7)
+    ]
+    read = Operation(9, 2, "get", "k", out="0;1;2;3;4;5;6;", call_ns=start_ns + 9 * S, return_ns=start_ns + 10 * S)
+    read.status, read.final, read.node = "ok", True, 1
+    verdict = judge(write_run(tmp_path, [*writes, read], start_ns=start_ns))
+    assert (verdict.verdict, verdict.exit_code) == (VALID, 0)
+    assert judge(write_run(tmp_path, writes, start_ns=start_ns)).verdict == UNKNOWN
+
+
 def test_missed_thresholds_alone_exit_with_4(tmp_path: Path, history: list[Operation], start_ns: int) -> None:
     limits = {"p99{kv append}": "< 1us", "fail_ratio": "< 1%", "recovery": "< 2s", "rate": "> 1/s"}
     faults = [fault(1, 4.0, start_ns)]
