@@ -310,15 +310,16 @@ def down(run: Run = None) -> None:
 def check(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_JSONL", help="A run directory, or a history.")],
     quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON, as in verdict.json.")] = False,
 ) -> None:
     """Judge again, offline. Exit code: 0 valid, 1 invalid, 2 unknown, 4 only a threshold failed, 3 could not judge.
 
-    Example: `swarmproof check runs/latest`
+    Example: `swarmproof check runs/latest`, `swarmproof check history.jsonl --json`
     """
     from swarmproof.console import Printer
     from swarmproof.judging import check_path
 
-    raise typer.Exit(check_path(path, Printer(quiet=quiet)))
+    raise typer.Exit(check_path(path, Printer(quiet=quiet), as_json=as_json))
 
 
 @app.command()
