@@ -5,7 +5,7 @@ from records.latency import LatencyStore, Summary
 from records.offered import Offered
 from records.run_directory import RUN_JSON, RunDirectory
 from records.violations import read_violations
-from swarmproof.report.breakers import breaker_lines
+from swarmproof.breakers import breaker_lines
 
 _COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p99", "p99.9", "max")
 

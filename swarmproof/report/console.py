@@ -13,7 +13,7 @@ from rich.text import Text
 from records.breakers import Breakers, read_breakers
 from records.latency import Summary
 from records.run_directory import REPORT_HTML, RunDirectory
-from swarmproof.report.breakers import breaker_lines
+from swarmproof.breakers import breaker_lines
 from swarmproof.report.contents import Contents, read_contents
 from swarmproof.report.wording import count, duration, encodable, fault_line, operation_line, operation_times
 

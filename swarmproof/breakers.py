@@ -3,7 +3,6 @@
 from typing import Final
 
 from records.breakers import BreakerChange, Breakers
-from swarmproof.report.wording import count
 
 #: A server that stays away makes a breaker open and half-open once a minute for as long as the run takes.
 MAX_CHANGES: Final = 12
@@ -16,9 +15,9 @@ def breaker_lines(found: Breakers, start_ns: int | None) -> list[str]:
     lines = [_change(change, (change.at_ns - origin_ns) / _NS_PER_S) for change in found.changes[:MAX_CHANGES]]
     more = len(found.changes) - MAX_CHANGES
     if more > 0:
-        lines.append(f"... and {count(more)} more changes")
+        lines.append(f"... and {_count(more)} more changes")
     lines += [
-        f"{address}: {count(refused)} calls refused (counted apart: they are neither requests nor failures)"
+        f"{address}: {_count(refused)} calls refused (counted apart: they are neither requests nor failures)"
         for address, refused in sorted(found.refused.items())
         if refused
     ]
@@ -27,3 +26,8 @@ def breaker_lines(found: Breakers, start_ns: int | None) -> list[str]:
 
 def _change(change: BreakerChange, at_s: float) -> str:
     return f"{at_s:8.1f} s  {change.address}: {change.old} -> {change.new}: {change.reason} ({change.process})"
+
+
+def _count(number: int) -> str:
+    # As in the reports, whose package is too much to load for a load generator.
+    return f"{number:,}".replace(",", " ")
