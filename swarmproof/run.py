@@ -314,7 +314,7 @@ def hosts_for(scenario: str, targets: Sequence[Target], given: str | None) -> di
 def started_in(folder: Path | None, tables: Sequence[TargetTable]) -> list[TargetTable]:
     """Commands start in the folder of their plan: a relative `cwd`, or none, is seen from there."""
     return [
-        table.model_copy(update={"cwd": str(folder / (table.cwd or ""))})
+        table.model_copy(update={"cwd": str((folder / (table.cwd or "")).resolve())})
         if folder is not None and isinstance(table, CommandTable)
         else table
         for table in tables
