@@ -323,19 +323,40 @@ def check(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]) -> None:
-    """Build report.html and junit.xml again from what a run left, and print its result.
+def report(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="A run directory, or several.")],
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Where the page of several runs goes; by default beside them."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, write no page.")] = False,
+) -> None:
+    """Build report.html and junit.xml again from what a run left, and print its result; of several runs, the trend.
 
-    Example: `swarmproof report runs/latest`
+    Example: `swarmproof report runs/latest`, `swarmproof report runs/*-demo --html trend.html`
+    """
+    from swarmproof.console import Printer
+    from swarmproof.several_runs import report_runs
+
+    report_runs(run_dirs, Printer(), html=html, as_json=as_json)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run directory.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another one.")],
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Two runs side by side: percentiles with ratios, recovery, verdicts, and what was different. Exit code 0.
+
+    Example: `swarmproof compare runs/20260101-120000-demo runs/latest --html compare.html`
     """
     from records.run_directory import RunDirectory
     from swarmproof.console import Printer
-    from swarmproof.judging import write_reports
-    from swarmproof.report import print_report
+    from swarmproof.several_runs import compare_runs
 
-    run = RunDirectory.open(run_dir)
-    write_reports(run)
-    print_report(run, Printer().out)
+    compare_runs(run_a, run_b, Printer(), html=html, as_json=as_json)
 
 
 @app.command()

@@ -106,6 +106,10 @@ def read_contents(run: RunDirectory) -> Contents:
     contents.progress = _read(contents, "progress", lambda: ProgressReader(run).read_new(), [])
     contents.leaders = _read(contents, "leaders", lambda: read_leaders(run), [])
     contents.outages = _read(contents, "outages", lambda: _read_outages(run), [])
+    problems = contents.facts.get("harness_problems")
+    contents.notes += [
+        f"the harness had a problem: {text}" for text in (problems if isinstance(problems, list) else [])
+    ]
     ending = _how_it_stands(contents)
     if ending:
         contents.notes.insert(0, ending)

@@ -23,6 +23,24 @@ $plotly
 </html>
 """
 
+#: For pages without a script.
+STATIC_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>$title</title>
+<style>$style</style>
+</head>
+<body>
+<main>
+$body
+</main>
+</body>
+</html>
+"""
+
 STYLE = """
 :root { --back:#fbfbfa; --card:#fff; --ink:#1c2024; --soft:#656b73; --line:#dfe2e6; --grid:#eceef0;
   --valid:#0b7a4b; --invalid:#b3261e; --unknown:#9a6300; --blue:#0072b2; --orange:#d55e00; --grey:#8a9099;
@@ -49,6 +67,12 @@ h3 { font-size:15px; margin:18px 0 6px }
 .strip { width:320px; height:18px; display:block } .strip .axis { stroke:var(--grid) }
 .strip .range { stroke:var(--orange); stroke-width:3; opacity:.35 } .strip circle { fill:var(--orange); opacity:.75 }
 .strip .median { stroke:var(--ink); stroke-width:1.5 }
+h1.small { font-size:30px } ul.lead { padding-left:20px; font-size:16px } .first td { padding-top:14px }
+.plain { width:100%; height:auto; font:12px system-ui,sans-serif } .plain text { fill:var(--soft) }
+.plain .grid { stroke:var(--grid) } .plain polyline { fill:none; stroke-width:2; stroke-linejoin:round }
+.plain .a { stroke:var(--orange) } .plain .b { stroke:var(--blue) } .plain circle { stroke:var(--card) }
+.plain circle.valid { fill:var(--valid) } .plain circle.invalid { fill:var(--invalid) }
+.plain circle.unknown { fill:var(--unknown) } .plain circle.none { fill:var(--grey) }
 figure { margin:16px 0 0 } figcaption { color:var(--soft); font-size:13px }
 .key { display:inline-block; width:18px; height:8px; border-radius:2px }
 .key.read { background:var(--blue) } .key.write { background:var(--orange) }

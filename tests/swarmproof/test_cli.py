@@ -12,7 +12,7 @@ from tests.swarmproof.leftovers import swarmproof
 
 COMMANDS = [
     *("run", "up", "plans", "status", "fault", "heal", "down"),
-    *("check", "report", "export", "integration-test", "election-test"),
+    *("check", "report", "compare", "export", "integration-test", "election-test"),
 ]
 
 
