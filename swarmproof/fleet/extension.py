@@ -113,6 +113,11 @@ class RunExtension:
         return self._start_ns
 
     @property
+    def end_ns(self) -> int:
+        """When it ended; 0 while it has not."""
+        return self._end_ns
+
+    @property
     def is_worker(self) -> bool:
         return isinstance(self.environment.runner, WorkerRunner)
 
