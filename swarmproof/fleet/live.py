@@ -159,6 +159,11 @@ class Live:
         """When the load began (monotonic); 0 before the first run."""
         return int(self._extension.start_ns)
 
+    @property
+    def end_ns(self) -> int:
+        """When the load ended (monotonic); 0 while it has not."""
+        return int(self._extension.end_ns)
+
     def elapsed_s(self, at_ns: int) -> float:
         """Seconds from the start of the load."""
         return (at_ns - self.start_ns) / 1e9

@@ -311,7 +311,7 @@ function tables() {
       seconds(fault.figures.detection_s), seconds(fault.figures.new_leader_s), seconds(fault.figures.first_ack_s),
       seconds(fault.figures.back_to_baseline_s), seconds(fault.figures.healed_s) || (fault.took_effect ? "not yet" : "")]), "no fault has struck yet");
   const checks = data.standing.checks.map(([name, says, because, kind]) => [name, { badge: kind, text: says }, because]);
-  const broken = data.violations.kinds.map(([kind, operation, number]) => ["broken reply", { badge: "bad", text: "seen" }, `${number} × ${kind} in ${operation}`]);
+  const broken = data.violations.kinds.map(([kind, operation, number, badge]) => ["replies", { badge, text: "seen" }, `${number} × ${kind} in ${operation}`]);
   table("checks", ["Check", "Says", "Because"], [...checks, ...broken], "nothing to check yet");
 }
 
@@ -329,15 +329,17 @@ function targets() {
 }
 
 function buttons() {
-  const s = data.supervisor, over = data.standing.class !== "plain";
+  const s = data.supervisor, idle = !["running", "spawning"].includes(data.state);
   const why = lost ? "The web UI does not answer." : !s.available ? s.reason
+    : idle ? "No test is running, so nothing is to be broken: start one in Locust."
     : s.links ? "" : "Partition needs links between the nodes: set `links = true` in the plan's [[target]].";
   setText($("why-not"), why && why[0].toUpperCase() + why.slice(1) + (why.endsWith(".") ? "" : "."));
   for (const button of document.querySelectorAll("[data-action]")) {
-    const able = !lost && s.available && !over && (button.dataset.action !== "partition" || s.links);
+    const able = !lost && s.available && (button.dataset.action === "heal" ? !idle || s.active.length > 0
+      : !idle && (button.dataset.action !== "partition" || s.links));
     button.disabled = !able;
   }
-  for (const select of [$("target"), $("heal-after")]) select.disabled = Boolean(lost) || !s.available || over;
+  for (const select of [$("target"), $("heal-after")]) select.disabled = Boolean(lost) || !s.available || idle;
 }
 
 const MEANS = {

@@ -44,10 +44,13 @@ _POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 
+#: In Locust's page: beside the tabs where there is room, else where it hides little.
 _LINK: Final = (
-    '<a href="./swarmproof" id="swarmproof-link" style="position:fixed;right:16px;bottom:48px;z-index:1200;'
-    "padding:10px 18px;border-radius:24px;background:#15803d;color:#fff;font:500 15px/1.2 Roboto,Helvetica,Arial,"
-    'sans-serif;text-decoration:none;box-shadow:0 2px 8px rgba(0,0,0,.4)">Live chart and faults</a>'
+    "<style>#swarmproof-link{position:absolute;right:16px;top:70px;z-index:1200;padding:7px 14px;border-radius:20px;"
+    "background:#15803d;color:#fff;font:500 15px/1.2 Roboto,Helvetica,Arial,sans-serif;text-decoration:none}"
+    "#swarmproof-link:focus-visible{outline:3px solid #1d4ed8;outline-offset:2px}"
+    "@media(max-width:1279px){#swarmproof-link{position:fixed;top:auto;bottom:8px;left:16px;right:auto}}</style>"
+    '<a href="./swarmproof" id="swarmproof-link">Live page</a>'
 )
 
 
@@ -162,6 +165,8 @@ def carry_out(live: Live, body: dict[str, Any]) -> str:
         raise BadRequest(
             f"there is no action {str(kind)[:MAX_TARGET_CHARS]!r}; there are: {', '.join((*KINDS, 'heal'))}"
         )
+    if not live.is_loading:
+        raise BadRequest("no test is running, so nothing is to be broken: start one in Locust", 409)
     if not isinstance(target, str) or not target.strip() or len(target) > MAX_TARGET_CHARS or "@" in target:
         raise BadRequest("name a target: leader, follower, a node, or a server by its name")
     if heal_after is not None:

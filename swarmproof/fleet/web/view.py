@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from records.run_directory import REPORT_HTML
+from records.violations import INFORMATIONAL
 from swarmproof.fleet.live import Live, Second
 from swarmproof.fleet.standing import standing, verdict_class
 from swarmproof.fleet.web.tabs import figures_of
@@ -25,7 +26,7 @@ def view(live: Live, now_ns: int) -> dict[str, Any]:
     leader = status.leader()
     return {
         "state": live.state,
-        "now": round(live.elapsed_s(now_ns), 1) if live.start_ns else 0,
+        "now": round(live.elapsed_s(now_ns if live.is_loading else live.end_ns or now_ns), 1) if live.start_ns else 0,
         "run": live.run.path.name if live.run else "",
         "title": str(live.facts().get("title") or ""),
         "problem": live.problem,
@@ -43,11 +44,15 @@ def view(live: Live, now_ns: int) -> dict[str, Any]:
             for change in live.leaders()
         ],
         "violations": {
-            "kinds": [[kind, operation, number] for (kind, operation), number in sorted(counts.items())],
+            "kinds": [
+                [kind, operation, number, "plain" if kind in INFORMATIONAL else "bad"]
+                for (kind, operation), number in sorted(counts.items())
+            ],
             "marks": [
                 {"at": round(live.elapsed_s(example.at_ns), 2), "kind": example.kind}
-                for example in examples[:MAX_MARKS]
-            ],
+                for example in examples
+                if example.kind not in INFORMATIONAL
+            ][:MAX_MARKS],
         },
         "nodes": status.nodes,
         "leader": {"name": leader[0], "term": leader[1]} if leader else None,
