@@ -44,6 +44,9 @@ COMPLETION_BUFFER_BYTES = 64 * 1024
 #: One line of a foreign history may not be longer: a line is one operation, with a value of at most 64 KiB.
 MAX_LINE_BYTES = 1 << 20
 
+#: Ids and times are kept in 64 bits.
+_MAX_INTEGER = (1 << 63) - 1
+
 #: Room for this many operations of one process in the reader's global ids.
 _IDS_PER_PROCESS = 1 << 40
 
@@ -270,6 +273,8 @@ def read_jsonl(path: Path) -> Iterator[Operation]:
                 continue
             try:
                 operation = from_json(_parse(line))
+                if b"\\u" in line:
+                    _check_texts(operation)
             except (ValueError, RecursionError) as error:
                 raise HistoryError(f"{path}:{number}: {error}") from error
             if operation.id in seen:
@@ -283,6 +288,13 @@ def _parse(line: bytes) -> Any:
         return json.loads(line)
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from error
+
+
+def _check_texts(operation: Operation) -> None:
+    """Half of a surrogate pair is JSON, but no text: it could not even be printed."""
+    for text in (operation.key, operation.value, operation.expect, operation.out):
+        if isinstance(text, str):
+            text.encode()  # a UnicodeEncodeError is a ValueError
 
 
 def from_json(line: Any) -> Operation:
@@ -323,16 +335,23 @@ def from_json(line: Any) -> Operation:
         status=status,
         version=_integer(line, "version") if line.get("version") is not None else None,
         node=_integer(line, "node") if line.get("node") is not None else None,
-        final=bool(line.get("final")),
-        stale=bool(line.get("stale")),
+        final=_flag(line, "final"),
+        stale=_flag(line, "stale"),
     )
 
 
 def _integer(line: dict[str, Any], name: str) -> int:
     value = line.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} must be a whole number of 0 or more")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_INTEGER:
+        raise ValueError(f"{name} must be a whole number from 0 to 2^63 - 1")
     return value
+
+
+def _flag(line: dict[str, Any], name: str) -> bool:
+    value = line.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false")
+    return bool(value)
 
 
 def _value_to_json(value: str | bytes | None) -> Any:

@@ -135,7 +135,7 @@ def test_ids_of_two_processes_do_not_meet(tmp_path: Path) -> None:
 operations = st.builds(
     Operation,
     id=st.integers(0, 2**60),
-    client=st.integers(0, 2**64 - 1),
+    client=st.integers(0, 2**63 - 1),
     op=st.sampled_from(["put", "append"]),
     key=st.text(max_size=5),
     value=st.text(max_size=5) | st.binary(max_size=5),
@@ -183,6 +183,11 @@ GOOD = {"id": 1, "client": 0, "op": "get", "key": "k", "out": None, "call": 1, "
         ({"op": "cas", "value": "v"}, "ok cas needs ok"),
         ({"out": [1]}, "a value must be"),
         ({"client": "a"}, "client must be a whole number"),
+        ({"call": 1 << 63, "return": 1 << 63}, "call must be a whole number"),
+        ({"version": -7}, "version must be a whole number"),
+        ({"final": "no"}, "final must be true or false"),
+        ({"out": {"hex": "0g"}}, "hexadecimal"),
+        ({"key": "\ud800"}, "surrogates"),
     ],
 )
 def test_a_bad_line_is_refused_with_file_and_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
