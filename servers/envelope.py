@@ -57,9 +57,9 @@ from servers.arguments import (
 from servers.bugs.planting import add_bug_option, planted
 from servers.connection import OPEN, RECEIVED, RECEIVED_VIEW, Connection, ConnectionGroup, Limits
 from servers.log_lines import log
-from servers.metrics import ConnectionCollector, CounterSource, metrics_door
+from servers.metrics import ConnectionCollector, CounterSource, serve_metrics
 from servers.serving import Acceptor, listen, run, serve_until_stopped
-from servers.workers import serve_in_workers
+from servers.workers import Worker, serve_in_workers
 
 DEFAULT_PORT = 9000
 MAX_CLIENTS = 100  # seed 000
@@ -344,17 +344,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def serve(arguments: argparse.Namespace, sock: socket.socket, announce: Any = None, worker: int = 0) -> int:
+def serve(arguments: argparse.Namespace, sock: socket.socket, worker: Worker | None = None) -> int:
     server = EnvelopeServer(arguments)
-    if arguments.metrics_port is not None:
-        registry = CollectorRegistry()
-        registry.register(ConnectionCollector("envelope", server.group))
-        registry.register(CounterSource(server.counters))
-        # One port for each worker: a scrape must reach a particular one.
-        port = arguments.metrics_port and arguments.metrics_port + worker
-        metrics_door(arguments.host, port, registry, server.group)
+    registry = CollectorRegistry()
+    registry.register(ConnectionCollector("envelope", server.group))
+    registry.register(CounterSource(server.counters))
+    serve_metrics(arguments, registry, server.group, worker)
     code = serve_until_stopped(
-        "envelope", [Acceptor(sock, server.group.accept)], drain=server.group.drain, announce=announce
+        "envelope",
+        [Acceptor(sock, server.group.accept)],
+        drain=server.group.drain,
+        announce=worker.announce if worker else None,
     )
     server.group.abort_all()
     return code
@@ -365,7 +365,12 @@ def main() -> int:
     log.set_level(arguments.log_level)
     if arguments.workers > 1:
         return serve_in_workers(
-            "envelope", arguments.host, arguments.port, arguments.workers, partial(serve, arguments)
+            "envelope",
+            arguments.host,
+            arguments.port,
+            arguments.workers,
+            partial(serve, arguments),
+            metrics_port=arguments.metrics_port,
         )
     return serve(arguments, listen(arguments.host, arguments.port))
 

@@ -5,6 +5,7 @@ a life of their own (labels, histograms) are prometheus_client objects in the sa
 process: runs do not see each other's counts.
 """
 
+import argparse
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from prometheus_client.registry import Collector
 from servers.connection import ConnectionGroup
 from servers.log_lines import log
 from servers.serving import address_text, listen
+from servers.workers import Worker
 
 SIDE_DOOR_CLIENTS = 16  # a scraper, somebody looking, and room; more wait their turn
 SIDE_DOOR_TIMEOUT_S = 5.0  # one that says nothing gives its place back
@@ -79,10 +81,31 @@ class SideDoor:
         return [content]
 
 
-def metrics_door(host: str, port: int, registry: CollectorRegistry, group: ConnectionGroup | None = None) -> SideDoor:
+def serve_metrics(
+    arguments: argparse.Namespace, registry: CollectorRegistry, group: ConnectionGroup, worker: Worker | None
+) -> None:
+    """What `--metrics-port` asks for, in a server that may be one of several workers. Raises CannotServe."""
+    port = arguments.metrics_port
+    if port is None:
+        return
+    if worker is None:
+        metrics_door(arguments.host, port, registry, group)
+        return
+    own_port = port and port + 1 + worker.number
+    door = metrics_door(arguments.host, own_port, registry, group, event="worker_metrics_listening")
+    worker.metrics_address = door.address[:2]
+
+
+def metrics_door(
+    host: str,
+    port: int,
+    registry: CollectorRegistry,
+    group: ConnectionGroup | None = None,
+    event: str = "metrics_listening",
+) -> SideDoor:
     """Serve `registry` at GET /metrics, and who is connected at GET /clients.
 
-    Logs `metrics_listening address=HOST:PORT`. Raises CannotServe.
+    Logs `<event> address=HOST:PORT`. Raises CannotServe.
     """
 
     def respond(method: str, path: str, query: str, body: bytes) -> Answer:
@@ -94,7 +117,7 @@ def metrics_door(host: str, port: int, registry: CollectorRegistry, group: Conne
             return "200 OK", "application/json", orjson.dumps(_clients(group) if group is not None else [])
         return "200 OK", CONTENT_TYPE_LATEST, generate_latest(registry)
 
-    return SideDoor("metrics_listening", host, port, respond)
+    return SideDoor(event, host, port, respond)
 
 
 def _clients(group: ConnectionGroup) -> list[dict[str, object]]:

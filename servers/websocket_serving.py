@@ -47,10 +47,10 @@ from servers.connection import (
     Limits,
 )
 from servers.log_lines import log
-from servers.metrics import ConnectionCollector, CounterSource, metrics_door
+from servers.metrics import ConnectionCollector, CounterSource, serve_metrics
 from servers.serving import Acceptor, OnConnection, listen, serve_until_stopped
 from servers.tls import TlsSocket, server_context
-from servers.workers import serve_in_workers
+from servers.workers import Worker, serve_in_workers
 
 MAX_CLIENTS = 10_000  # idle connections are what WebSockets are for
 HANDSHAKE_TIMEOUT_S = 10.0  # a handshake is one small request; slower is a slow loris
@@ -357,7 +357,7 @@ def serve_websocket(
     log.set_level(arguments.log_level)
     context = server_context(arguments.certificate, arguments.key) if arguments.certificate else None
 
-    def serve(sock: socket.socket, announce: Callable[[str], None] | None = None, worker: int = 0) -> int:
+    def serve(sock: socket.socket, worker: Worker | None = None) -> int:
         service = service_class(name, arguments, answer, connection_class)
         group = service.group
         accept: OnConnection = group.accept
@@ -366,13 +366,15 @@ def serve_websocket(
             def accept(client: Any, address: Any) -> None:
                 group.accept(cast(socket.socket, TlsSocket(client, context)), address)
 
-        if arguments.metrics_port is not None:
-            port = arguments.metrics_port and arguments.metrics_port + worker
-            metrics_door(arguments.host, port, service.registry, group)
+        serve_metrics(arguments, service.registry, group, worker)
+        announce = worker.announce if worker else None
         code = serve_until_stopped(name, [Acceptor(sock, accept)], drain=group.drain, announce=announce)
         group.abort_all()
         return code
 
     if arguments.workers > 1:
-        return serve_in_workers(name, arguments.host, arguments.port, min(arguments.workers, MAX_WORKERS), serve)
+        workers = min(arguments.workers, MAX_WORKERS)
+        return serve_in_workers(
+            name, arguments.host, arguments.port, workers, serve, metrics_port=arguments.metrics_port
+        )
     return serve(listen(arguments.host, arguments.port))

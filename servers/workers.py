@@ -1,10 +1,12 @@
 """`--workers N`: several processes on one port, each with its own listening socket (SO_REUSEPORT).
 
-The kernel spreads new connections over the workers by hashing their addresses. The parent serves nobody: it prints
-the startup line when all workers accept, passes SIGTERM on, and ends the rest when one dies. Workers watch a pipe
-that only the parent holds open, so that they end with it even when it is killed.
+The kernel spreads new connections over the workers by hashing their addresses. The parent serves no clients: it prints
+the startup line when all workers accept, passes SIGTERM on, and ends the rest when one dies. With `--metrics-port P` it
+serves the sums of all workers there (`servers.worker_metrics`); worker i has its own counts at P + 1 + i. Workers watch
+a pipe that only the parent holds open, so that they end with it even when it is killed.
 """
 
+import json
 import os
 import select
 import signal
@@ -17,17 +19,36 @@ import gevent
 
 from servers.log_lines import log
 from servers.serving import DRAIN_S, EXIT_OK, READ, STOP_SIGNALS, CannotServe, address_text, bind, listen, print_line
+from servers.worker_metrics import WorkersDoor
 
 EXIT_WORKER_DIED = 1
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = DRAIN_S + 3.0  # then a worker is killed
 POLL_S = 0.05
 
-# serve(listening socket, announce, worker number) -> exit code
-Serve = Callable[[socket.socket, Callable[[str], None], int], int]
+
+class Worker:
+    """What a worker's server knows of its place: its number, and how to say that it accepts."""
+
+    def __init__(self, number: int, ready_write: int) -> None:
+        self.number = number
+        #: Where its own metrics are, if it serves any; set before `announce`.
+        self.metrics_address: tuple[str, int] | None = None
+        self._ready_write = ready_write
+
+    def announce(self, line: str) -> None:
+        """In place of the startup line, which is the parent's."""
+        os.write(self._ready_write, json.dumps(self.metrics_address).encode() + b"\n")  # short: written in one piece
+        os.close(self._ready_write)
 
 
-def serve_in_workers(name: str, host: str, port: int, workers: int, serve: Serve) -> int:
+# serve(listening socket, worker) -> exit code
+Serve = Callable[[socket.socket, Worker], int]
+
+
+def serve_in_workers(
+    name: str, host: str, port: int, workers: int, serve: Serve, *, metrics_port: int | None = None
+) -> int:
     """Run `serve` in `workers` forked processes on the same port; return the exit code of the whole.
 
     Must be called before gevent's hub exists: a hub does not survive a fork well. Raises CannotServe.
@@ -56,7 +77,10 @@ def serve_in_workers(name: str, host: str, port: int, workers: int, serve: Serve
     os.close(alive_read)
     code = EXIT_OK
     try:
-        if _await_workers(ready_read, workers, stopping):
+        ready = _await_workers(ready_read, workers, stopping)
+        if len(ready) == workers:
+            if metrics_port is not None:
+                WorkersDoor(host, metrics_port, [door for door in ready if door is not None])
             where = address_text(address)
             log.info("listening", name=name, address=where, workers=workers, pid=os.getpid())
             print_line(f"{name} listening on {where}")
@@ -89,7 +113,7 @@ def _work(host_port: tuple[str, int], worker: int, serve: Serve, ready_write: in
             os.kill(os.getpid(), signal.SIGTERM)
 
         watcher.start(parent_gone)
-        code = serve(listen(*host_port, reuse_port=True), lambda _line: _say_ready(ready_write), worker)
+        code = serve(listen(*host_port, reuse_port=True), Worker(worker, ready_write))
     except Exception as error:
         log.error("worker_failed", worker=worker, reason=str(error))
         code = EXIT_WORKER_DIED
@@ -97,21 +121,18 @@ def _work(host_port: tuple[str, int], worker: int, serve: Serve, ready_write: in
     return code
 
 
-def _say_ready(ready_write: int) -> None:
-    os.write(ready_write, b"r")
-    os.close(ready_write)
-
-
-def _await_workers(ready_read: int, workers: int, stopping: list[int]) -> bool:
+def _await_workers(ready_read: int, workers: int, stopping: list[int]) -> list[tuple[str, int] | None]:
+    """Where the metrics of each worker are that says it is ready; fewer than `workers` when one does not."""
     end_s = time.monotonic() + START_DEADLINE_S
-    ready = 0
-    while ready < workers and not stopping and time.monotonic() < end_s:
+    said = b""
+    while said.count(b"\n") < workers and not stopping and time.monotonic() < end_s:
         if select.select([ready_read], [], [], POLL_S)[0]:
-            said = os.read(ready_read, workers)
-            if not said:
-                return False  # all have closed their end, and not all have said that they are ready
-            ready += len(said)
-    return ready == workers
+            more = os.read(ready_read, 4096)
+            if not more:
+                break  # all have closed their end, and not all have said that they are ready
+            said += more
+    doors = [json.loads(line) for line in said.splitlines()]
+    return [(door[0], door[1]) if door else None for door in doors]
 
 
 def _reap(pids: list[int]) -> tuple[int, int] | None:
