@@ -40,16 +40,32 @@ def append_fault(run: RunDirectory, record: FaultRecord) -> None:
 def read_faults(run: RunDirectory) -> list[FaultRecord]:
     """The faults of a run by id, each in its last recorded state; a half-written last line is skipped."""
     latest: dict[int, FaultRecord] = {}
-    names = {item.name for item in fields(FaultRecord)}
     try:
-        text = run.file(FAULTS_JSONL).read_text(encoding="utf-8")
+        text = run.file(FAULTS_JSONL).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     for line in text.splitlines():
-        try:
-            values = json.loads(line)
-            record = FaultRecord(**{name: values[name] for name in names if name in values})
-        except (ValueError, TypeError):
-            continue
-        latest[record.id] = record
+        record = _record_in(line)
+        if record is not None:
+            latest[record.id] = record
     return [latest[identity] for identity in sorted(latest)]
+
+
+def _record_in(line: str) -> FaultRecord | None:
+    """The fault of a line, None for one that holds something else: readers rely on the types."""
+    try:
+        values = json.loads(line)
+        record = FaultRecord(**{item.name: values[item.name] for item in fields(FaultRecord) if item.name in values})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    texts = (record.kind, record.target, record.chosen, record.why, record.observed, record.error)
+    times = (record.id, record.requested_ns, record.effect_ns, record.healed_ns)
+    tables = (record.before, record.after, record.figures)
+    numbers = (record.elapsed_s, *(record.figures.values() if isinstance(record.figures, dict) else ()))
+    fit = (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(time, int) for time in times if time is not None)
+        and all(isinstance(table, dict) for table in tables)
+        and all(isinstance(number, int | float) for number in numbers if number is not None)
+    )
+    return record if fit and record.id is not None and record.requested_ns is not None else None

@@ -11,7 +11,7 @@ import csv
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -189,15 +189,21 @@ class LatencyStore:
         self._totals: dict[str, _Second] = defaultdict(_Second)
 
     @classmethod
-    def load(cls, run: RunDirectory) -> "LatencyStore":
+    def load(cls, run: RunDirectory, on_damage: Callable[[Path], None] | None = None) -> "LatencyStore":
         """Add up all processes' files of a run; a file cut off in its last record is read up to there.
 
-        The seconds are of the clock that the run itself was timed by, wherever and whenever it is read.
+        The seconds are of the clock that the run itself was timed by, wherever and whenever it is read. A file that
+        holds something else is told to `on_damage` and read no further. Errors: RunDirectoryError without it.
         """
         store = cls(clock_of_run(run))
         for path in sorted(run.latency_dir.glob("*.msgpack")):
-            for delta in read_deltas(path):
-                store.add(delta)
+            try:
+                for delta in read_deltas(path):
+                    store.add(delta)
+            except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+                if on_damage is None:
+                    raise RunDirectoryError(f"{path} is damaged: it holds something that is no latencies") from error
+                on_damage(path)
         return store
 
     def add(self, delta: Delta) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
-from records.run_directory import RunDirectory
+from records.run_directory import RunDirectory, RunDirectoryError
 
 UNKNOWN_ID = "reply with an unknown id"
 DUPLICATE = "duplicate reply"
@@ -108,25 +108,40 @@ class ViolationLog:
 
 
 def read_violations(run: RunDirectory) -> tuple[Counter[tuple[str, str]], list[Violation]]:
-    """Counts by (kind, operation) and the kept examples, over all processes of a run."""
+    """Counts by (kind, operation) and the kept examples, over all processes of a run.
+
+    The last line of a process that was killed may be half; of what it had not yet counted, the examples count.
+    Errors: RunDirectoryError for a file that holds something else: a violation must not be overlooked.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     examples: list[Violation] = []
-    names = {field.name for field in fields(Violation)}
     for path in sorted(run.violations_dir.glob("*.jsonl")):
-        last: list[Any] = []
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for text in file:
-                try:
-                    line = json.loads(text)
-                except ValueError:
-                    continue  # the last line of a process that was killed
+        counted: Counter[tuple[str, str]] = Counter()
+        seen: Counter[tuple[str, str]] = Counter()
+        lines = path.read_bytes().split(b"\n")
+        for number, text in enumerate(lines, 1):
+            if not text or (number == len(lines) and text.startswith(b"{") and not text.endswith(b"}")):
+                continue
+            try:
+                line = json.loads(text)
                 if "counts" in line:
-                    last = line["counts"]
+                    counted = Counter({(str(kind), str(name)): int(times) for kind, name, times in line["counts"]})
                     continue
-                line["expected"] = bytes.fromhex(line.get("expected", ""))
-                line["got"] = bytes.fromhex(line.get("got", ""))
-                examples.append(Violation(**{name: line[name] for name in names if name in line}))
-        for kind, operation, number in last:
-            counts[kind, operation] += number
+                example = _example(line)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise RunDirectoryError(f"{path} is damaged: line {number} is no record of a violation") from error
+            seen[example.kind, example.operation] += 1
+            examples.append(example)
+        counts.update(counted | seen)  # the larger of both
     examples.sort(key=lambda violation: violation.at_ns)
     return counts, examples
+
+
+def _example(line: dict[str, Any]) -> Violation:
+    """Errors: ValueError, TypeError, KeyError, AttributeError for what is none."""
+    values = {item.name: line[item.name] for item in fields(Violation) if item.name in line}
+    values |= {side: bytes.fromhex(line.get(side, "")) for side in ("expected", "got")}
+    example = Violation(**values)
+    if not (isinstance(example.kind, str) and isinstance(example.operation, str) and isinstance(example.at_ns, int)):
+        raise TypeError("a violation has a kind, an operation and a time")
+    return example

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from records.faults import FaultRecord, read_faults
@@ -26,7 +27,10 @@ from records.violations import Violation, read_violations
 NS_PER_S = 1_000_000_000
 
 #: What a file that was never written by us may raise when it is taken apart.
-BROKEN: Final = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
+BROKEN: Final = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError),
+    RunDirectoryError,
+)
 
 #: A load generator writes a line of progress every second; one that is silent for longer than this is gone.
 _GONE_AFTER_S: Final = 10.0
@@ -96,8 +100,12 @@ def read_contents(run: RunDirectory) -> Contents:
         contents, VERDICT_JSON, f"the run has not been judged yet; `swarmproof check {run.path}` does it"
     )
     contents.counterexample = _read_object(contents, COUNTEREXAMPLE_JSON, "") or None
+
+    def damaged_latencies(path: Path) -> None:
+        contents.notes.append(f"{path} is damaged: what it holds behind the damage is missing here")
+
     contents.faults = _read(contents, "faults", lambda: read_faults(run), [])
-    contents.latency = _read(contents, "latencies", lambda: LatencyStore.load(run), LatencyStore())
+    contents.latency = _read(contents, "latencies", lambda: LatencyStore.load(run, damaged_latencies), LatencyStore())
     if not contents.latency.operations():
         contents.notes.append("no response times were recorded, so there are no percentiles")
     nothing: tuple[Counter[tuple[str, str]], list[Violation]] = (Counter(), [])
