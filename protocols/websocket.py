@@ -32,6 +32,7 @@ from protocols.websocket_connection import (
     FIN_TEXT,
     LOGGER,
     MASKED,
+    ClosesInsideMessages,
     Connection,
     apply_mask,
     plain_headers,
@@ -82,6 +83,14 @@ _pack_head_16 = struct.Struct(">BBH").pack
 _pack_head_64 = struct.Struct(">BBQ").pack
 
 
+class _Client(ClosesInsideMessages, ClientProtocol):
+    pass
+
+
+class _Server(ClosesInsideMessages, ServerProtocol):
+    pass
+
+
 class WebSocketClient(Connection):
     """The client's side; its handshake request is the first `data_to_send()`.
 
@@ -103,7 +112,7 @@ class WebSocketClient(Connection):
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         try:
-            protocol = ClientProtocol(
+            protocol = _Client(
                 parse_uri(uri),
                 origin=None if origin is None else Origin(origin),
                 extensions=[ClientPerMessageDeflateFactory()] if compression else None,
@@ -168,7 +177,7 @@ class WebSocketServer(Connection):
         compression: bool = True,
         respond: Respond | None = None,
     ) -> None:
-        protocol = ServerProtocol(
+        protocol = _Server(
             origins=None if origins is None else [o if o is None else Origin(o) for o in origins],
             extensions=[ServerPerMessageDeflateFactory()] if compression else None,
             subprotocols=[Subprotocol(name) for name in subprotocols] if subprotocols else None,

@@ -23,7 +23,7 @@ from websockets.exceptions import (
 from websockets.exceptions import ProtocolError as WebSocketViolation
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -82,6 +82,19 @@ _HEAD_END: Final = b"\r\n\r\n"
 # The library logs every connection; what matters of it is in `error` here.
 LOGGER = logging.getLogger("protocols.websocket")
 LOGGER.setLevel(logging.CRITICAL)
+
+
+class ClosesInsideMessages(Protocol):
+    """The library's protocol, except that a close between the fragments of a message is a close like any other.
+
+    Section 5.4: "Control frames (see Section 5.5) MAY be injected in the middle of a fragmented message." A close is
+    one, so it is answered with its own code (section 5.5.1); the library calls it a violation and says 1002.
+    """
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
 
 
 class Connection:

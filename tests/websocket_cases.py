@@ -189,9 +189,16 @@ def closing() -> Iterator[Case]:
     yield Case("7.1.2", (close_frame(1000), close_frame(1001)), close=1000)
     yield Case("7.1.3", (close_frame(1000), Frame(PING)), close=1000)
     yield Case("7.1.4", (close_frame(1000), hello), close=1000)
-    # Autobahn expects 1000 here. The `websockets` library, on which both our sides stand, calls a close inside an
-    # unfinished message a violation; the RFC leaves it open, and either way the connection ends with a close frame.
-    yield Case("7.1.5", (Frame(TEXT, b"fragment1", False), close_frame(1000)), close=1002)
+    # RFC 6455, 5.4: control frames, so also a close, may come in the middle of a fragmented message.
+    first, second = fragments(TEXT, b"fragment1fragment2", 9)
+    yield Case("7.1.5", (first, close_frame(1000), second), close=1000)
+    yield Case("7.1.5 and nothing more", (first, close_frame(1001)), close=1001)
+    yield Case(
+        "7.1.6",
+        (Frame(TEXT, b"*" * 262_144), hello, close_frame(1000), Frame(PING)),
+        ("*" * 262_144, "Hello World!"),
+        close=1000,
+    )
     yield Case("7.3.1", (Frame(CLOSE),), close=1005)
     yield Case("7.3.2", (Frame(CLOSE, b"a"),), close=1002)
     yield Case("7.3.3", (close_frame(1000),), close=1000)

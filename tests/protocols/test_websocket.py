@@ -110,6 +110,14 @@ def test_a_ping_between_fragments_is_answered_at_once():
     assert sent(server) == "8a013f"
 
 
+def test_a_close_between_fragments_is_a_close_like_any_other():
+    server = opened_server()
+    assert server.receive_data(masked("01", b"first") + masked("88", b"\x03\xe8")) == [Closed(1000, "")]
+    assert server.error is None
+    assert server.data_to_send() == [b"\x88\x02\x03\xe8", b""]
+    assert server.pending_bytes == 0
+
+
 def test_a_character_may_be_cut_between_fragments():
     assert opened_server().receive_data(masked("01", b"\xc3") + masked("80", b"\xa9")) == [Text("é")]
 
@@ -164,7 +172,6 @@ VIOLATIONS = [
     masked("8b", b"reserved opcode"),
     masked("80", b"continuation of nothing"),
     masked("01", b"first") + masked("81", b"not a continuation"),
-    masked("01", b"first") + masked("88", b"\x03\xe8"),  # closed inside a message
     masked("09", b"fragmented ping"),
     masked("89", b"x" * 126),
     masked("88", b"\x03"),
