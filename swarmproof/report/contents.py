@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from records.breakers import Breakers, read_breakers
 from records.faults import FaultRecord, read_faults
 from records.latency import LatencyStore
 from records.leadership import Leader, read_leaders
@@ -53,6 +54,7 @@ class Contents:
     progress: list[dict[str, Any]] = field(default_factory=list)
     leaders: list[Leader] = field(default_factory=list)
     outages: list[dict[str, str]] = field(default_factory=list)
+    breakers: Breakers = field(default_factory=Breakers)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -114,6 +116,7 @@ def read_contents(run: RunDirectory) -> Contents:
     contents.progress = _read(contents, "progress", lambda: ProgressReader(run).read_new(), [])
     contents.leaders = _read(contents, "leaders", lambda: read_leaders(run), [])
     contents.outages = _read(contents, "outages", lambda: _read_outages(run), [])
+    contents.breakers = _read(contents, "circuit breakers", lambda: read_breakers(run), Breakers())
     problems = contents.facts.get("harness_problems")
     contents.notes += [
         f"the harness had a problem: {text}" for text in (problems if isinstance(problems, list) else [])

@@ -1,12 +1,15 @@
-"""Was everything well that the verdict does not speak of? The systems under test as processes, and the load generator
-itself."""
+"""Was everything well that the verdict does not speak of? The systems under test as processes, the load generator
+itself, and the circuit breakers of its users."""
 
 from collections.abc import Iterable
 from html import escape
-from typing import Any
+from typing import Any, Final
 
 from swarmproof.report.contents import Contents
 from swarmproof.report.wording import count, duration
+
+#: More changes of state than this say nothing more to a reader.
+_MOST_CHANGES: Final = 100
 
 
 def targets_section(contents: Contents) -> str:
@@ -104,6 +107,28 @@ def _generator_rows(contents: Contents, load: dict[str, Any]) -> Iterable[tuple[
 def _busy_users(contents: Contents) -> float:
     summary = contents.latency.summary()
     return summary.rate * summary.mean_us / 1e6
+
+
+def breaker_section(contents: Contents) -> str:
+    """The circuit breakers' transitions, "" when none ever did anything."""
+    changes, refused = contents.breakers.changes, contents.breakers.refused
+    if not changes and not refused:
+        return ""
+    rows = "".join(
+        f"<tr><td class='times'>{contents.elapsed_s(change.at_ns):.3f} s</td><td>{escape(change.address)}</td>"
+        f"<td>{escape(change.old)} → {escape(change.new)}</td><td>{escape(change.reason)}</td>"
+        f"<td>{count(change.refused)}</td></tr>"
+        for change in changes[:_MOST_CHANGES]
+    )
+    more = len(changes) - _MOST_CHANGES
+    return (
+        f"<section><h2>Circuit breakers</h2><p>{count(len(changes))} change{'' if len(changes) == 1 else 's'} of state; {count(refused.total())} calls "
+        "were refused, which are neither requests nor failures and count nowhere else.</p>"
+        "<div class='scroll'><table><thead><tr><th>time<th>address<th>from → to<th>because<th>refused by then"
+        f"</tr></thead>{rows}</table></div>"
+        + (f"<p class='soft'>{count(more)} later ones are in breaker-*.jsonl.</p>" if more > 0 else "")
+        + "</section>"
+    )
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

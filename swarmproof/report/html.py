@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 from records.latency import RESPONSE, SERVICE, Summary
 from records.run_directory import REPORT_HTML, RunDirectory, write_atomically
 from swarmproof.report.contents import Contents, read_contents
-from swarmproof.report.health_section import generator_section, targets_section
+from swarmproof.report.health_section import breaker_section, generator_section, targets_section
 from swarmproof.report.key_history import key_history
 from swarmproof.report.outage_section import faults_section
 from swarmproof.report.page import PAGE, SCRIPT, STYLE
@@ -64,6 +64,7 @@ def render_html(contents: Contents) -> str:
         faults_section(contents),
         _operations(contents),
         _violations(contents),
+        breaker_section(contents),
         targets_section(contents),
         generator_section(contents),
         _about(contents),

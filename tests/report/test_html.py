@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from records.breakers import BreakerLog
 from records.leadership import Leader, append_leader
 from records.run_directory import RunDirectory
 from swarmproof.outages import write_outages
@@ -187,6 +188,18 @@ def test_the_health_of_targets_and_generator_is_told(tmp_path: Path) -> None:
     assert "at 100 a second: 990 issued, 10 dropped" in text
     assert "its event loop woke its users 4.60ms late or less (p99)" in text
     assert "it is at its limit" in text
+
+
+def test_a_breakers_changes_are_a_table_and_its_refusals_apart(tmp_path: Path) -> None:
+    run = made.valid_run(tmp_path)
+    assert "Circuit breakers" not in render_html(read_contents(run))
+    log = BreakerLog(run, "worker-1")
+    log.changed("127.0.0.1:1", "closed", "open", "<b>reset", 0)
+    log.refused("127.0.0.1:1", "open", 1234)
+    log.close()
+    text = _Page(render_html(read_contents(run))).text
+    assert "1 change of state; 1 234 calls were refused" in text
+    assert "closed → open<b>reset" in text
 
 
 def contents_start(run: RunDirectory) -> int:
