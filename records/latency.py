@@ -8,6 +8,7 @@ or written; ``LatencyStore`` adds deltas up and answers questions. Seconds are o
 """
 
 import csv
+import json
 import os
 from array import array
 from collections import defaultdict
@@ -301,6 +302,10 @@ class LatencyStore:
                 if row == 0:
                     writer.writerow(values)
                 writer.writerow(values.values())
+
+    def write_json(self, path: Path) -> None:
+        """The rows of `write_csv` as a list of objects."""
+        path.write_text(json.dumps(list(self._rows()), indent=1) + "\n", encoding="utf-8")
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for operation in self.operations():

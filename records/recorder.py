@@ -22,6 +22,8 @@ class Recorder:
         self.breakers = BreakerLog()
         self.operations: OperationLog | None = None
         self.offered = Offered()
+        #: How long users have thought between their requests since the run began, all together.
+        self.think_ns = 0
         self.run: RunDirectory | None = None
         self._latency_log: LatencyLog | None = None
 
@@ -32,6 +34,7 @@ class Recorder:
         self.run.prepare()
         self.latency.reset()
         self.offered.set(0, 0, 0)
+        self.think_ns = 0
         self.offered.take()
         self.violations = ViolationLog(self.run.violations_dir / f"{process}.jsonl", process)
         self.breakers = BreakerLog(self.run, process)

@@ -16,6 +16,8 @@ from typing import Any, Final
 import gevent
 from locust.user.task import TaskSet
 
+from records.recorder import recorder
+
 # A gap between two calls that no turn of a healthy event loop explains: the task itself paused.
 OWN_PAUSE_NS: Final = 50_000_000
 # What a caller waits whose call the circuit breaker refused: a scenario without think time would spin otherwise.
@@ -36,6 +38,8 @@ class Pace:
         """When the request that is about to be sent was meant to be."""
         now_ns = monotonic_ns()
         if now_ns - self.resumed_ns > OWN_PAUSE_NS:
+            if self.ready_ns:
+                recorder.think_ns += now_ns - self.ready_ns
             return now_ns
         return self.ready_ns
 
@@ -55,7 +59,9 @@ class Pace:
 
     def slept(self, seconds: float) -> None:
         """Locust has made this caller wait for `seconds`, and perhaps longer."""
-        self.ready_ns += int(seconds * 1_000_000_000)
+        think_ns = int(seconds * 1_000_000_000)
+        recorder.think_ns += think_ns
+        self.ready_ns += think_ns
         self.resumed_ns = monotonic_ns()
 
 

@@ -6,8 +6,9 @@ from records.offered import Offered
 from records.run_directory import RUN_JSON, RunDirectory
 from records.violations import read_violations
 from swarmproof.breakers import breaker_lines
+from swarmproof.generator import generator_lines
 
-_COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p99", "p99.9", "max")
+_COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 
 
 def print_summary(run: RunDirectory, store: LatencyStore, offered: Offered) -> None:
@@ -20,7 +21,10 @@ def print_summary(run: RunDirectory, store: LatencyStore, offered: Offered) -> N
             print(name.ljust(width) + "".join(cell.rjust(10) for cell in _cells(store.summary(name))))
     if offered.rate:
         print(f"arrivals   at {offered.rate} a second: {_arrivals(offered)}")
-    for text in breaker_lines(read_breakers(run), ((run.read_json(RUN_JSON) or {}).get("load") or {}).get("start_ns")):
+    load = (run.read_json(RUN_JSON) or {}).get("load") or {}
+    for text in generator_lines(load):
+        print(f"generator  {text}")
+    for text in breaker_lines(read_breakers(run), load.get("start_ns")):
         print(f"breaker    {text}")
     counts, _ = read_violations(run)
     for (kind, operation), number in sorted(counts.items()):
@@ -34,7 +38,8 @@ def _arrivals(offered: Offered) -> str:
 
 
 def _cells(summary: Summary) -> list[str]:
-    times = (summary.p50_us, summary.p90_us, summary.p99_us, summary.p999_us, summary.max_us)
+    percentiles = (summary.p50_us, summary.p90_us, summary.p95_us, summary.p99_us, summary.p999_us, summary.p9999_us)
+    times = (*percentiles, summary.max_us)
     counts = [str(summary.count), str(summary.failed), str(summary.unknown), f"{summary.rate:.1f}"]
     return counts + [format_duration(time_us) for time_us in times]
 

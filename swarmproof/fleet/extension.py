@@ -32,6 +32,7 @@ from records.run_directory import (
     CONTROL_SOCKET,
     LATENCY_HLOG,
     REQUESTS_CSV,
+    REQUESTS_JSON,
     RUN_JSON,
     RunDirectory,
     RunDirectoryError,
@@ -41,12 +42,14 @@ from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
+from swarmproof.fleet.little import LittlesLaw, applies, lanes_of
 from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
 from swarmproof.fleet.metrics import add_options as add_metrics_options
 from swarmproof.fleet.metrics import serve as serve_metrics
 from swarmproof.fleet.roll import Roll
 from swarmproof.fleet.shipping import Receiver, Shipper
+from swarmproof.fleet.unreported import Unreported
 from swarmproof.judge.verdict import Check
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,9 @@ FLUSH_EVERY_S = 1.0
 
 #: The key of our part in Locust's worker reports.
 REPORT_KEY = "swarmproof"
+
+#: Worker to master, when it begins: whether its files are the run directory's own.
+HELLO = "swarmproof_hello"
 
 #: Master to worker: which files to ship again, and from where on.
 RESEND = "swarmproof_resend"
@@ -84,6 +90,8 @@ class RunExtension:
         self._probe = HealthProbe()
         self._health = Health()
         self._offered = Offered()
+        self._little = LittlesLaw()
+        self._unreported = Unreported()
         self._clock = read_clock()
         self._watch = Watch({})
         self._aborted = ""
@@ -138,6 +146,8 @@ class RunExtension:
         else:
             self._start_commander()
         self._probe.start()
+        self._little.start()
+        self._unreported.start()
         self._ticker = gevent.spawn(self._tick_forever)
 
     def _start_commander(self) -> None:
@@ -220,6 +230,7 @@ class RunExtension:
         self._master_watch = MasterWatch(getattr(options, "run_master", ""))
         recorder.start(directory, process)
         self._process = process
+        self.environment.runner.send_message(HELLO, {"is_remote": self._shipper.is_remote})
 
     def _describe_load(self, options: Any) -> dict[str, Any]:
         return {
@@ -260,6 +271,10 @@ class RunExtension:
         self._roll.look()
         if not self.is_master:
             delta = recorder.flush()
+            users = self.environment.runner.user_count
+            lanes = lanes_of(self.environment, users)
+            self._little.gather(delta)
+            self._little.look(users, lanes, recorder.think_ns, time.monotonic_ns())
             if self._shipper:
                 self._shipper.add(delta)
             else:
@@ -324,9 +339,15 @@ class RunExtension:
         }
 
     def register_messages(self) -> None:
-        """A worker that is asked to ship something again."""
+        """What workers and master say to each other besides reports."""
         if self.is_worker:
             self.environment.runner.register_message(RESEND, self._on_resend)
+        elif self.is_master:
+            self.environment.runner.register_message(HELLO, self._on_hello)
+
+    def _on_hello(self, msg: Any, **_: Any) -> None:
+        if msg.data.get("is_remote") is False:
+            self._roll.has_files_here(msg.node_id)
 
     def _on_resend(self, msg: Any, **_: Any) -> None:
         if self._shipper:
@@ -335,11 +356,13 @@ class RunExtension:
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         if self._shipper:
             if recorder.run:
-                self._shipper.add(recorder.flush())
+                delta = recorder.flush()
+                self._little.gather(delta)
+                self._shipper.add(delta)
             data[REPORT_KEY] = self._shipper.take() | {
-                "is_remote": self._shipper.is_remote,
                 "health": self._probe.take(),
                 "offered": recorder.offered.take(),
+                "little": self._little.take(),
             }
 
     def on_worker_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
@@ -347,14 +370,15 @@ class RunExtension:
         if not report or not self._receiver:
             return
         try:
-            for delta in self._receiver.accept(report):
+            deltas = self._receiver.accept(report)
+            for delta in deltas:
                 self.store.add(delta)
+            self._unreported.heard(client_id, deltas)
             if self._receiver.lacking:
                 self.environment.runner.send_message(RESEND, self._receiver.lacking, client_id=client_id)
-            if report.get("is_remote") is False:
-                self._roll.has_files_here(client_id)
             self._health.add(client_id, report["health"])
             self._offered.add(report["offered"])
+            self._little.add(client_id, report["little"])
         except (ValueError, KeyError, TypeError, OSError) as error:
             logger.error("a report of worker %s could not be used: %s", client_id, error)
 
@@ -379,6 +403,7 @@ class RunExtension:
     def on_reset_stats(self, **_: Any) -> None:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
         self.store = LatencyStore(self._clock)
+        self._unreported.reset()
 
     def on_quit(self, **_: Any) -> None:
         if self.is_worker:
@@ -406,15 +431,18 @@ class RunExtension:
         if self.run is None:
             return
         store = LatencyStore.load(self.run)
+        roll = self._roll.facts()
         load = (self.run.read_json(RUN_JSON) or {}).get("load", {})
         load |= {
             "end_ns": self._end_ns or time.monotonic_ns(),
             "end_time": time.time(),
-            **self._roll.facts(),
+            **roll,
             **(self._clocks.facts() if self._clocks else {}),
             "aborted": self._aborted,
             **self._health.facts(),
             **self._offered.facts(),
+            **(self._little.facts() if applies(self.environment) else {}),
+            **self._unreported.facts(self.store, store, roll["lost_workers"], roll["unsalvaged_workers"]),
             "errors": [
                 {"operation": error.name, "error": error.error, "count": error.occurrences}
                 for error in self.environment.runner.errors.values()
@@ -423,6 +451,7 @@ class RunExtension:
         self.run.update_json(RUN_JSON, {"load": load})
         write_hlog(store, self.run.file(LATENCY_HLOG), load.get("start_time", 0.0))
         store.write_csv(self.run.file(REQUESTS_CSV))
+        store.write_json(self.run.file(REQUESTS_JSON))
 
 
 def _is_same_directory(directory: Path, token: str) -> bool:

@@ -18,6 +18,19 @@ RECOVERY_BOUND_S = 10.0
 #: The generator's own event loop may wake this late before its latencies are no longer the server's.
 MAX_HUB_LAG_S = 0.25
 
+#: What else the generator says of itself, for whoever doubts its figures.
+_GENERATOR_FACTS = (
+    "hub_lag_max_s",
+    "generator_cpu_share",
+    "generator_advice",
+    "issued",
+    "unissued",
+    "unreported_requests",
+    "unsalvaged_requests_about",
+    "clocks",
+    "little",
+)
+
 _KEYS_NAMED = 3
 
 #: Findings that name the fault are shown before those that only say that something is impossible.
@@ -135,6 +148,7 @@ def generator(case: Case) -> Check | None:
     dropped = load.get("dropped", 0)
     lag_s = load.get("hub_lag_p99_s")
     evidence: dict[str, Any] = {"lost_workers": len(lost), "dropped": dropped, "hub_lag_p99_s": lag_s}
+    evidence |= {name: load[name] for name in _GENERATOR_FACTS if name in load}
     if isinstance(dropped, int) and dropped > 0:
         return Check(
             name, UNKNOWN, f"the generator dropped {dropped} arrivals that it could not issue in time", evidence

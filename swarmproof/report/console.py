@@ -14,10 +14,11 @@ from records.breakers import Breakers, read_breakers
 from records.latency import Summary
 from records.run_directory import REPORT_HTML, RunDirectory
 from swarmproof.breakers import breaker_lines
+from swarmproof.generator import generator_lines
 from swarmproof.report.contents import Contents, read_contents
 from swarmproof.report.wording import count, duration, encodable, fault_line, operation_line, operation_times
 
-_COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "max")
+_COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 _CELL = 9
 #: Before the text of every line that is not of the table.
 _LABEL = 8
@@ -58,6 +59,7 @@ def report_lines(contents: Contents) -> list[Line]:
         lines.append(("", ""))
     lines += [_fault(contents, fault) for fault in contents.faults]
     lines += [("", _labelled("breaker", text)) for text in breaker_lines(_breakers(contents), contents.start_ns)]
+    lines += [("", _labelled("load", text)) for text in generator_lines(contents.load)]
     lines += _violations(contents)
     lines += _verdict(contents)
     if contents.run.file(REPORT_HTML).exists():
@@ -87,7 +89,8 @@ def _table(contents: Contents) -> list[Line]:
 
 
 def _cells(summary: Summary) -> list[str]:
-    times = (summary.p50_us, summary.p90_us, summary.p95_us, summary.p99_us, summary.p999_us, summary.max_us)
+    percentiles = (summary.p50_us, summary.p90_us, summary.p95_us, summary.p99_us, summary.p999_us, summary.p9999_us)
+    times = (*percentiles, summary.max_us)
     cells = [count(summary.count), count(summary.failed), count(summary.unknown), f"{summary.rate:.1f}"]
     cells += [duration(time_us) for time_us in times]
     # A number that fills its cell still keeps a space before it.

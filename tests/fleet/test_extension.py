@@ -19,7 +19,7 @@ from records.hlog import read_hlog
 from records.latency import LatencyStore
 from records.operations import read_operations
 from records.progress import ProgressReader
-from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, RUN_JSON, RunDirectory
+from records.run_directory import LATENCY_HLOG, REQUESTS_CSV, REQUESTS_JSON, RUN_JSON, RunDirectory
 from records.violations import read_violations
 from tests.processes import ROOT, wait_until
 
@@ -74,6 +74,12 @@ def test_a_standalone_run_leaves_everything_in_a_run_directory(tmp_path: Path) -
     assert read_hlog(run.file(LATENCY_HLOG))["clock_tick"].total == summary.count
     rows = list(csv.DictReader(run.file(REQUESTS_CSV).open()))
     assert {row["count"] for row in rows} == {str(summary.count)}
+    values = json.loads(run.file(REQUESTS_JSON).read_text())
+    assert [(value["time"], value["count"]) for value in values] == [
+        ("response", summary.count),
+        ("service", summary.count),
+    ]
+    assert values[0]["p9999_us"] == summary.p9999_us
     operations = list(read_operations(run))
     assert sum(operation.status == "ok" for operation in operations) == summary.count
     load = json.loads(run.file(RUN_JSON).read_text())["load"]
@@ -153,7 +159,12 @@ def test_a_killed_worker_is_named_lost_and_what_it_sent_is_in_the_history(tmp_pa
         output, _ = commander.communicate(timeout=END_DEADLINE_S)
         second.communicate(timeout=END_DEADLINE_S)
     run = RunDirectory.open(latest)
-    assert len(json.loads(run.file(RUN_JSON).read_text())["load"]["lost_workers"]) == 1, output
+    load = json.loads(run.file(RUN_JSON).read_text())["load"]
+    assert len(load["lost_workers"]) == 1, output
+    # It recorded about six hundred a second into the run directory, and reports every three seconds.
+    assert 0 <= load["unreported_requests"] < 5000
+    assert load["unsalvaged_requests_about"] == 0
+    assert "one worker was lost: " in output
     processes = {operation.process for operation in read_operations(run)}
     assert len(processes) == 2
     assert "is lost" in output

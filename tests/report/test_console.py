@@ -28,6 +28,7 @@ def test_the_table_has_a_row_per_operation_and_aligned_columns(valid: RunDirecto
         "p95",
         "p99",
         "p99.9",
+        "p99.99",
         "max",
     ]
     rows = [line for line in lines[1:] if line.startswith(("kv ", "envelope ", "f00d ", "all "))]

@@ -11,6 +11,8 @@ when the next arrival of the schedule is due (`users.open_load`), whether or not
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from records.recorder import recorder
+
 if TYPE_CHECKING:
     from users.engine.exchange import Exchange
     from users.engine.loop import Engine
@@ -54,6 +56,7 @@ class ClosedTurns:
             if think_ns <= 0:
                 at_once.append(now_ns)
             else:
+                recorder.think_ns += think_ns
                 self._engine.at(now_ns + think_ns, _Later(exchange, now_ns + think_ns))
         return at_once
 

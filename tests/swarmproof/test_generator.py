@@ -1,0 +1,37 @@
+"""The lines about the load generator's own health."""
+
+from swarmproof.generator import generator_lines, lost_text
+
+HEALTHY = {"hub_lag_p99_s": 0.0031, "hub_lag_max_s": 0.0124, "generator_cpu_share": 0.45}
+
+
+def test_a_healthy_generator_is_one_line() -> None:
+    assert generator_lines(HEALTHY) == ["woke its users 3.1 ms late or less (p99, at most 12.4 ms); used 45% of a core"]
+
+
+def test_a_run_that_says_nothing_has_no_line() -> None:
+    assert generator_lines({}) == []
+
+
+def test_dropped_arrivals_and_foreign_clocks_are_told() -> None:
+    clocks = {
+        "a": {"offset_s": 0.0, "error_s": 0.0, "shared": True},
+        "b": {"offset_s": 3.0, "error_s": 0.0004, "shared": False},
+    }
+    (line,) = generator_lines({**HEALTHY, "rate": "500", "dropped": 3, "clocks": clocks})
+    assert line.endswith("; dropped 3 arrivals; 1 of 2 workers have clocks of their own, known to ±0.4 ms")
+
+
+def test_lost_workers_say_what_went_with_them() -> None:
+    load = {"lost_workers": ["a", "b"], "unreported_requests": 27, "unsalvaged_requests_about": 1000}
+    assert lost_text(load) == (
+        "2 workers were lost: 27 requests recorded but not reported are missing from Locust's table only; "
+        "about 1000 requests are lost altogether"
+    )
+    assert lost_text({"lost_workers": ["a"], "unreported_requests": 0}) == (
+        "one worker was lost: nothing that was recorded is missing"
+    )
+
+
+def test_advice_is_a_line_of_its_own() -> None:
+    assert generator_lines({**HEALTHY, "generator_advice": "spread the users"})[-1] == "spread the users"
