@@ -5,6 +5,8 @@ SWARMPROOF_TOKEN=secret locust -f locustfiles/websocket_tools.py --headless -u 2
 The reference server's own limits would be what is measured: start it with --no-limits.
 """
 
+import random
+
 from locust import constant, task
 
 from swarmproof.fleet import extension  # noqa: F401  (histograms, the run directory, progress)
@@ -22,7 +24,7 @@ class WebSocketTools(WebSocketToolsUser):
 
     @task(40)
     def add(self) -> None:
-        self.client.add(2, 3)
+        self.client.add(random.randrange(1_000_000), random.randrange(1_000_000))
 
     @task(5)
     def stream(self) -> None:

@@ -44,6 +44,7 @@ MAX_GATHERED: Final = 20_000
 # Of one call. Its result is checked against the count, so dropping what exceeds this fails the call.
 MAX_STREAM_CHARS: Final = 32 * 1024 * 1024
 HELLO_REFUSED: Final = "hello refused"
+SECOND_HELLO_ACK: Final = "second hello_ack"
 OUT_OF_TURN: Final = "message out of turn"
 
 options.OPTIONS["token_file"] = {
@@ -127,7 +128,9 @@ class ToolSession(WebSocketSession):
             return ToolAnswer(None, None, fault, None, text)
         if isinstance(message, HelloAck):
             if self.ready:
-                return ToolAnswer(None, None, RemoteProtocolError(OUT_OF_TURN, "a second hello_ack"), None, text)
+                # Under a name that no call has: it answers none, not even the oldest.
+                fault = RemoteProtocolError(OUT_OF_TURN, "a second hello_ack")
+                return ToolAnswer(SECOND_HELLO_ACK, None, fault, None, text)
             if message.ok:
                 self.session_id = message.session_id
                 self.ready = True

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.dishonest.tcp import MisbehavingServer, Peer
 
-TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 FLIP = "change a character"
 TWICE = "answer twice"
@@ -53,6 +53,8 @@ class WebSocketServer(MisbehavingServer):
             if opcode == CLOSE:
                 self.send(peer, frame(CLOSE, payload))
                 self.close(peer)
+            elif opcode == PING:
+                self.send(peer, frame(PONG, payload))
             elif opcode in (TEXT, BINARY):
                 self.on_message(peer, opcode, payload)
 
