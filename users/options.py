@@ -13,6 +13,7 @@ from locust import events
 
 from records.rates import parse_stages
 from users.connection import REPLY_TIMEOUT_S
+from users.kv_mix import DEFAULT_MIX, parse_mix
 from users.opening import CONNECT_DEADLINE_S
 
 # Above this the pending map, not the wire, is what is measured; a server's own limits are far below.
@@ -53,6 +54,14 @@ def _rate(text: str) -> str:
     try:
         if text.strip():
             parse_stages(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text.strip()
+
+
+def _mix(text: str) -> str:
+    try:
+        parse_mix(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text.strip()
@@ -156,6 +165,22 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "type": _whole(1, 1_000_000),
         "default": 40,
         "help": "keys of the key-value store that all users share (half of them for appends)",
+    },
+    "mix": {
+        "type": _mix,
+        "default": DEFAULT_MIX,
+        "help": "how often each key-value operation is chosen; what is not named never is",
+    },
+    "reads": {
+        "choices": ["anywhere", "leader"],
+        "default": "anywhere",
+        "help": "where key-value reads are sent: to a node at random, followers too, or to the leader",
+    },
+    "read_back": {
+        "type": _whole(0, 1_000),
+        "default": 3,
+        "help": "keys that each client reads again at once when another node than before acknowledges its writes: "
+        "those that it wrote last, which a careless leader takes with it; 0 for none",
     },
     "stale_reads": {
         "type": _whole(0, 100),

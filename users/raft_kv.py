@@ -12,6 +12,7 @@ one record. It is written before the first byte leaves: what was sent is in the 
 
 import itertools
 import random
+from collections import deque
 from time import monotonic_ns
 from typing import Any, ClassVar, Final, Self
 
@@ -106,6 +107,7 @@ class RaftKvClient(Client):
     def __init__(self, user: Any, target: Host) -> None:
         self._target = target
         self.deadline_s: float = options.value(user.environment.parsed_options, "timeout")
+        self.read_back: int = options.value(user.environment.parsed_options, "read_back")
         host, port = target.addresses[0]
         super().__init__(user, Endpoint(host, port))
         self.cluster = self.cluster_class(target.addresses, self._connection_to)
@@ -117,6 +119,8 @@ class RaftKvClient(Client):
         _, self.client_id = request_ids.new_lane()
         self._seq = 0
         self._number = next(_client_numbers)
+        self._acknowledged_by: Node | None = None  # its last write
+        self._written: deque[str] = deque(maxlen=self.read_back)
 
     def for_lane(self, user: Any) -> Self:
         lane = super().for_lane(user)
@@ -137,17 +141,17 @@ class RaftKvClient(Client):
     # -- operations ------------------------------------------------------------------------------------------------
 
     def put(self, key: str, value: Value) -> KvReply | None:
-        return self._operate(KvRequest(PUT, key, value))
+        return self._write(KvRequest(PUT, key, value))
 
     def append(self, key: str, value: Value) -> KvReply | None:
-        return self._operate(KvRequest(APPEND, key, value))
+        return self._write(KvRequest(APPEND, key, value))
 
     def cas(self, key: str, expect: Value | None, value: Value) -> KvReply | None:
         """Write `value` if the key holds `expect` (None: is absent). A reply CAS_FAILED is a success of the cluster."""
-        return self._operate(KvRequest(CAS, key, value, expect))
+        return self._write(KvRequest(CAS, key, value, expect))
 
     def delete(self, key: str) -> KvReply | None:
-        return self._operate(KvRequest(DELETE, key))
+        return self._write(KvRequest(DELETE, key))
 
     def get(self, key: str, *, stale: bool = False, anywhere: bool = True, final: bool = False) -> KvReply | None:
         """Read. `anywhere`: at a random node instead of the leader; `stale`: that node's own state, not judged."""
@@ -157,6 +161,22 @@ class RaftKvClient(Client):
         """A number that no other request of this run has: written values embed it, so that they are unique."""
         self._seq += 1
         return (self.client_id + self._seq * request_ids.step) & request_ids.mask
+
+    def _write(self, request: KvRequest) -> KvReply | None:
+        before = self._acknowledged_by
+        reply = self._operate(request)
+        if reply is not None:
+            after = self._acknowledged_by
+            if before is not None and after is not before:
+                self._read_back(request.key)
+            self._written.append(request.key)
+        return reply
+
+    def _read_back(self, key: str) -> None:
+        """Another node leads: are the writes still there that the one before acknowledged last?"""
+        for written in dict.fromkeys([*self._written, key]):
+            self.get(written, anywhere=False)
+        self._written.clear()
 
     # -- one operation ---------------------------------------------------------------------------------------------
 
@@ -191,6 +211,8 @@ class RaftKvClient(Client):
         if history is not None and history is recorder.operations:
             self._complete(history, identity, request, status, return_ns=return_ns, reply=reply, attempts=attempts)
         if answered and reply is not None:
+            if op in WRITES:
+                self._acknowledged_by = attempts.node
             length = len(reply.value) if reply.value is not None else 0
             self.recording.succeeded(name, intended_ns, call_ns, return_ns, length=length, response=reply)
             return reply
@@ -345,6 +367,7 @@ class RaftKvUser(ProtocolUser):
         self.keys = Keyspace.of_run(self.environment)
         self._payload_bytes: int = options.value(parsed_options, "payload_bytes")
         self._stale_share: float = options.value(parsed_options, "stale_reads") / 100
+        self._anywhere: bool = options.value(parsed_options, "reads") == "anywhere"
 
     def _make_client(self, target: Host) -> Client:
         if target.scheme == "etcd":
@@ -404,7 +427,7 @@ class RaftKvUser(ProtocolUser):
             self.keys.saw(key, None)
 
     def _read(self, key: str) -> KvReply | None:
-        return self.client.get(key, stale=random.random() < self._stale_share)
+        return self.client.get(key, stale=random.random() < self._stale_share, anywhere=self._anywhere)
 
 
 def _stable_error(text: str) -> str:

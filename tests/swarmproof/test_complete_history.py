@@ -9,6 +9,7 @@ from records.run_directory import RUN_JSON, RunDirectory
 from swarmproof.judge import judge
 from tests.swarmproof.leftovers import Command, await_nothing_left, processes_with
 
+READ_BACK = 3
 PLAN = """
 title = "A leader and a worker die"
 [[target]]
@@ -22,6 +23,7 @@ run_time = "9s"
 [load.options]
 keys = 8
 depth = 2
+mix = "append=8,get=8,cas=6,put=2"
 [[fault]]
 kind = "kill"
 target = "leader"
@@ -45,7 +47,11 @@ def test_a_killed_workers_operations_are_in_the_history_and_explain_what_is_in_t
     lost = [operation for operation in operations if operation.process.endswith(f"-{victim}")]
     assert any(operation.status == OK for operation in lost)
     assert any(operation.status == INFO for operation in lost), "what it had under way when it died"
+    assert {operation.op for operation in operations} == {"append", "get", "cas", "put"}, "the mix has no delete"
     assert_the_store_holds_nothing_else(operations)
+    assert_clients_read_back_after_the_kill(
+        [one for one in operations if one.process not in (lost[0].process, "supervisor")]
+    )
     verdict = judge(run)
     assert verdict.check("linearizability").verdict == "valid", verdict.summary
     assert verdict.check("durability").verdict == "valid", verdict.summary
@@ -59,3 +65,22 @@ def assert_the_store_holds_nothing_else(operations: list[Operation]) -> None:
     held = [f"{token}," for operation in final for token in str(operation.out).split(",") if token]
     assert len(held) > 100
     assert set(held) <= sent
+
+
+def assert_clients_read_back_after_the_kill(operations: list[Operation]) -> None:
+    """Each client's first write that another node acknowledged is followed by reads of what it had written last."""
+    seen = 0
+    for client in {operation.client for operation in operations}:
+        mine = sorted((one for one in operations if one.client == client), key=lambda one: one.call_ns)
+        written: list[Operation] = []
+        for place, operation in enumerate(mine):
+            if operation.op == "get" or operation.status != OK:
+                continue
+            if written and operation.node != written[-1].node:
+                keys = {one.key for one in written[-READ_BACK:]} | {operation.key}
+                following = mine[place + 1 : place + 1 + len(keys)]
+                assert {(one.op, one.key) for one in following} == {("get", key) for key in keys}
+                seen += 1
+                break
+            written.append(operation)
+    assert seen > 0
