@@ -11,6 +11,7 @@ from records.run_directory import FAULTS_JSONL, RunDirectory
 class FaultRecord:
     """One fault. ``*_ns`` are monotonic; ``elapsed_s`` counts from the start of the load.
 
+    ``how`` is what the kind was told beside its target: toxics and options, as ``latency=60ms``.
     ``figures`` holds seconds by name: ``detection_s``, ``new_leader_s``, ``first_ack_s``, ``recovery_s`` ...
     """
 
@@ -29,6 +30,7 @@ class FaultRecord:
     after: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, float | None] = field(default_factory=dict)
     error: str = ""
+    how: str = ""
 
 
 def append_fault(run: RunDirectory, record: FaultRecord) -> None:
@@ -58,7 +60,7 @@ def _record_in(line: str) -> FaultRecord | None:
         record = FaultRecord(**{item.name: values[item.name] for item in fields(FaultRecord) if item.name in values})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    texts = (record.kind, record.target, record.chosen, record.why, record.observed, record.error)
+    texts = (record.kind, record.target, record.chosen, record.why, record.observed, record.error, record.how)
     times = (record.id, record.requested_ns, record.effect_ns, record.healed_ns)
     tables = (record.before, record.after, record.figures)
     numbers = (record.elapsed_s, *(record.figures.values() if isinstance(record.figures, dict) else ()))

@@ -226,10 +226,9 @@ class ActiveFault:
             if problems:
                 self.record.error = "; ".join([*([self.record.error] if self.record.error else []), *problems])
         self._healed.set()
-        names = " and ".join(member.name for member in self.choice.members)
-        self._say(
-            "; ".join(problems) if problems else f"{names} {'is' if len(self.choice.members) == 1 else 'are'} back"
-        )
+        told = "; ".join(problems) or self._fault.healed(self.choice.members)
+        if told:
+            self._say(told)
         self._write()
 
     def _heal_one(self, member: Member, problems: list[str]) -> None:

@@ -76,7 +76,7 @@ class FaultEngine:
         with self._lock:
             number = self._next_id
             self._next_id += 1
-        record = FaultRecord(number, spec.kind, spec.target, requested_ns=time.monotonic_ns())
+        record = FaultRecord(number, spec.kind, spec.target, requested_ns=time.monotonic_ns(), how=spec.how)
         active = self._start_when_allowed(record, spec, time.monotonic() + LIVE_WAIT_S)
         if active is None:
             self._write(record)
@@ -120,8 +120,9 @@ class FaultEngine:
         assert self._load_start_ns is not None
         for scheduled in schedule:
             due_ns = self._load_start_ns + int(scheduled.due_s * 1e9)
+            spec = scheduled.spec
             record = FaultRecord(
-                scheduled.id, scheduled.spec.kind, scheduled.spec.target, requested_ns=due_ns, elapsed_s=scheduled.due_s
+                scheduled.id, spec.kind, spec.target, requested_ns=due_ns, elapsed_s=scheduled.due_s, how=spec.how
             )
             if self._ending.wait(max((due_ns - time.monotonic_ns()) / 1e9, 0.0)):
                 record.error = f"the load ended before it was due at {show_s(scheduled.due_s)}"

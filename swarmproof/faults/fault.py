@@ -103,6 +103,10 @@ class Fault:
         """End it for this victim and wait until it answers. Errors: TargetError."""
         self.heal(member)
 
+    def healed(self, members: Sequence[Member]) -> str:
+        """What a person is told when it is healed; "" when there is nothing to tell."""
+        return f"{names_of(members)} {'is' if len(members) == 1 else 'are'} back"
+
     def silences_in(self, strike: Strike) -> bool:
         return self.silences
 
@@ -118,3 +122,8 @@ class Fault:
 
     def heal(self, victim: Member) -> None:
         """End it and wait until the victim answers. Errors: TargetError."""
+
+
+def names_of(members: Sequence[Member]) -> str:
+    """`n1 and n2`."""
+    return " and ".join(member.name for member in members)

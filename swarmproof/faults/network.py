@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS, Fault, NoEffect, Strike
+from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS, Fault, NoEffect, Strike, names_of
 from swarmproof.faults.proxy.toxics import parse_toxic
 from swarmproof.targets.base import Member
 from swarmproof.targets.links import CLIENTS, Counters, link_name
@@ -32,6 +32,9 @@ class _LinkFault(Fault):
 
     def heal(self, victim: Member) -> None:
         """Nothing is left to do for one victim."""
+
+    def healed(self, members: Sequence[Member]) -> str:
+        return f"the links of {names_of(members)} are as before"
 
     def _apply(self, strike: Strike, names: Sequence[str], toxics: Sequence[str]) -> None:
         board = strike.links_board()
@@ -133,13 +136,12 @@ class Toxics(_LinkFault):
         names: list[str] = strike.memory["names"]
         before: Mapping[str, Counters] = strike.memory["before"]
         now = strike.links_board().counters()
-        moved = sum(sum(now[name].values()) - sum(before[name].values()) for name in names)
         if self.silences_in(strike) or any(_is_silent(text) for text in strike.toxics):
             return [self._silence(strike, now)]
         touched = any(now[name] != before[name] for name in names)
         if not touched:
             return [None]
-        return [f"{', '.join(strike.toxics)} on {_count(names)} in use ({abs(moved)} bytes and events since)"]
+        return [f"{', '.join(strike.toxics)} on {_count(names)} in use"]
 
     def silences_in(self, strike: Strike) -> bool:
         return links_of(strike) == PEER_LINKS and any(_is_silent(text) for text in strike.toxics)
@@ -179,6 +181,9 @@ class Disconnect(_LinkFault):
         return [f"{count} connections were reset" if count else None]
 
     def end(self, strike: Strike) -> str:
+        return ""
+
+    def healed(self, members: Sequence[Member]) -> str:
         return ""
 
 

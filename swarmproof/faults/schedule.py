@@ -59,8 +59,13 @@ class FaultSpec:
     @property
     def what(self) -> str:
         """`link leader peers latency=50ms`: everything but when."""
-        words = [self.kind, self.target, *([self.links] if self.links else []), *self.toxics]
-        return " ".join([*words, *(f"{name}={value}" for name, value in self.options)])
+        words = [self.kind, self.target, *([self.links] if self.links else [])]
+        return " ".join([*words, *([self.how] if self.how else [])])
+
+    @property
+    def how(self) -> str:
+        """`latency=50ms slicer=64`: toxics and options; "" for most kinds."""
+        return " ".join([*self.toxics, *(f"{name}={value}" for name, value in self.options)])
 
     def describe(self) -> str:
         """`kill leader every 20 s ± 2 s, restart after 5 s`."""

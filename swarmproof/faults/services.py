@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from swarmproof.faults.fault import Fault, NoEffect, Strike
+from swarmproof.faults.fault import Fault, NoEffect, Strike, names_of
 from swarmproof.targets.base import LOOPBACK, Member
 from swarmproof.targets.errors import TargetError
 from swarmproof.targets.servers import RPC_ERRORS_NAME
@@ -48,6 +48,9 @@ class F00dMode(Fault):
         if was is not None and member.process.pid is not None:
             _admin(member, "POST", {"script": was["script"], "delay_s": was["delay_s"]})
 
+    def healed(self, members: Sequence[Member]) -> str:
+        return f"{names_of(members)}: answers are as before"
+
 
 class RpcErrors(Fault):
     name = "rpc-errors"
@@ -57,6 +60,9 @@ class RpcErrors(Fault):
     kinds: ClassVar[Sequence[str]] = ("websocket_rpc",)
     options: ClassVar[Mapping[str, str]] = {"share": "30%"}
     silences = False
+
+    def healed(self, members: Sequence[Member]) -> str:
+        return f"{names_of(members)}: answers are as before"
 
     def strike_share(self, strike: Strike) -> float:
         text = strike.options.get("share", DEFAULT_SHARE)

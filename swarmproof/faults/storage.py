@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from swarmproof.durations import parse_duration_s
-from swarmproof.faults.fault import Fault, NoEffect, Strike
+from swarmproof.faults.fault import Fault, NoEffect, Strike, names_of
 from swarmproof.targets.base import Member
 from swarmproof.targets.cluster import ClusterMember
 from swarmproof.targets.errors import TargetError
@@ -91,6 +91,9 @@ class SlowFsync(_OnDisk):
 
     def heal(self, victim: Member) -> None:
         _control_file(victim).unlink(missing_ok=True)
+
+    def healed(self, members: Sequence[Member]) -> str:
+        return f"the disk of {names_of(members)} is as fast as before"
 
 
 class _Damage(_OnDisk):

@@ -121,8 +121,9 @@ def breaker_section(contents: Contents) -> str:
         for change in changes[:_MOST_CHANGES]
     )
     more = len(changes) - _MOST_CHANGES
+    number = f"{count(len(changes))} change{'' if len(changes) == 1 else 's'} of state"
     return (
-        f"<section><h2>Circuit breakers</h2><p>{count(len(changes))} change{'' if len(changes) == 1 else 's'} of state; {count(refused.total())} calls "
+        f"<section><h2>Circuit breakers</h2><p>{number}; {count(refused.total())} calls "
         "were refused, which are neither requests nor failures and count nowhere else.</p>"
         "<div class='scroll'><table><thead><tr><th>time<th>address<th>from → to<th>because<th>refused by then"
         f"</tr></thead>{rows}</table></div>"

@@ -7,14 +7,29 @@ from records.faults import FaultRecord
 if TYPE_CHECKING:
     from swarmproof.report.contents import Contents
 
-_VERBS = {
-    "kill": "killed",
-    "term": "terminated",
-    "pause": "paused",
-    "partition": "cut off",
-    "isolate": "cut off",
-    "restart": "restarted",
+#: What was done, by kind of fault: {who} is whom it hit, {how} what it was told beside that.
+_HAPPENED = {
+    "kill": "{who} killed",
+    "kill-compacting": "{who} killed while compacting its log",
+    "kill-election": "{who} killed during an election",
+    "rolling-kill": "{who} killed one after the other",
+    "term": "{who} terminated",
+    "pause": "{who} paused",
+    "partition": "{who} cut off",
+    "partition-out": "{who} no longer heard by the others",
+    "partition-in": "{who} no longer hearing the others",
+    "link": "links of {who} with {how}",
+    "disconnect": "clients of {who} disconnected",
+    "slow-fsync": "disk of {who} slowed down",
+    "disk-full": "disk of {who} full",
+    "log-truncate": "log of {who} cut short",
+    "bit-flip": "a bit flipped in the log of {who}",
+    "mode": "{who} told to answer with {how}",
+    "rpc-errors": "{who} told to answer with errors",
 }
+
+#: Of these the first sentence says all: that the process was gone, or stood still.
+_SAYS_ALL = frozenset({"kill", "kill-compacting", "kill-election", "term", "pause"})
 
 
 def duration(time_us: float) -> str:
@@ -46,16 +61,20 @@ def node(name: Any) -> str:
 
 
 def what_happened(fault: FaultRecord, at_s: float) -> str:
-    """``leader n1 killed at 10.0 s``."""
+    """``leader n1 killed at 10.0 s``, ``links of n2 with latency=60ms at 14.0 s``."""
     chosen = node(fault.chosen) or fault.target or "target"
     leader = fault.target == "leader" or (bool(fault.chosen) and node(fault.before.get("leader")) == chosen)
     who = f"leader {chosen}" if leader and chosen != "leader" else chosen
-    verb = _VERBS.get(fault.kind)
-    return f"{who} {verb} at {at_s:.1f} s" if verb else f"{fault.kind} of {who} at {at_s:.1f} s"
+    known = _HAPPENED.get(fault.kind)
+    if known is None or ("{how}" in known and not fault.how):
+        return f"{fault.kind} of {who} at {at_s:.1f} s"
+    # Not with str.format: names are the user's, and may hold braces.
+    return f"{known.replace('{how}', fault.how.replace('{', '(')).replace('{who}', who)} at {at_s:.1f} s"
 
 
 def what_came_of_it(fault: FaultRecord) -> list[str]:
-    """``n3 leads term 2 after 0.41 s``, ``first acknowledged write after 0.47 s``; or that nothing happened."""
+    """What was seen, ``4 links carry nothing (n2 | n1, n3)``, then ``n3 leads term 2 after 0.41 s`` and ``first
+    acknowledged write after 0.47 s``; or that nothing happened."""
     if not fault.took_effect:
         why = fault.error or fault.observed
         return [f"it did not take effect{': ' + why if why else ''}"]
@@ -67,11 +86,21 @@ def what_came_of_it(fault: FaultRecord) -> list[str]:
     first_ack_s = fault.figures.get("first_ack_s")
     if first_ack_s is not None:
         parts.append(f"first acknowledged write after {first_ack_s:.2f} s")
-    if not parts and fault.observed:
-        parts.append(fault.observed)
+    seen = effect_of(fault)
+    if seen and not (parts and fault.kind in _SAYS_ALL):
+        parts.insert(0, seen)
     if fault.error:
         parts.append(fault.error)
     return parts
+
+
+def effect_of(fault: FaultRecord) -> str:
+    """What was observed, without what came of it later and without what the fault was told."""
+    seen = fault.observed
+    leads = seen.find(" leads term ")
+    if leads >= 0:
+        seen = seen[: max(seen.rfind("; ", 0, leads), 0)]
+    return seen.removeprefix(f"{', '.join(fault.how.split())} ") if fault.how else seen
 
 
 def fault_line(fault: FaultRecord, at_s: float) -> str:

@@ -135,6 +135,19 @@ def test_faults_of_every_sort_read_as_sentences() -> None:
     kill = FaultRecord(2, "kill", "leader", chosen="n1", took_effect=True, before={"leader": 1}, after={"leader": 3})
     kill.figures = {"new_leader_s": 0.5}
     assert fault_line(kill, 3.0) == "leader n1 killed at 3.0 s; n3 leads after 0.50 s"
+    cut = FaultRecord(4, "partition", "leader", chosen="n2", took_effect=True, after={"leader": "n1", "term": 2})
+    cut.observed, cut.figures = (
+        "4 links carry nothing (n2 | n1, n3); n1 leads term 2 after 0.3 s",
+        {"new_leader_s": 0.3},
+    )
+    assert fault_line(cut, 4.0) == (
+        "leader n2 cut off at 4.0 s; 4 links carry nothing (n2 | n1, n3); n1 leads term 2 after 0.30 s"
+    )
+    late = FaultRecord(5, "link", "n3", chosen="n3", took_effect=True, how="latency=60ms±10ms slicer=64")
+    late.observed = "latency=60ms±10ms, slicer=64 on 4 links in use"
+    assert fault_line(late, 5.0) == ("links of n3 with latency=60ms±10ms slicer=64 at 5.0 s; on 4 links in use")
+    gone = FaultRecord(6, "disconnect", "all", chosen="n1, n2", took_effect=True, observed="30 connections were reset")
+    assert fault_line(gone, 6.0) == "clients of n1, n2 disconnected at 6.0 s; 30 connections were reset"
     slow = FaultRecord(3, "slow fsync", "n1", chosen="n1", took_effect=True)
     assert fault_line(slow, 3.0) == "slow fsync of n1 at 3.0 s"
 
