@@ -19,6 +19,8 @@ SIGNIFICANT_DIGITS = 3
 _SUB_BUCKET_HALF_MAGNITUDE = 10
 _SUB_BUCKET_HALF = 1 << _SUB_BUCKET_HALF_MAGNITUDE
 _SUB_BUCKETS = _SUB_BUCKET_HALF << 1
+# From so many values on, counting them in a table of all buckets (some 24,000) is faster than sorting them.
+_MANY = 4_000
 
 Ints = NDArray[np.int64]
 
@@ -72,14 +74,15 @@ class Histogram:
         if not len(values_us):
             return cls()
         values = np.maximum(values_us, 0)
-        if weights is None:
-            indices, counts = np.unique(bucket_indices(values), return_counts=True)
-            total_us = int(values.sum())
+        buckets = bucket_indices(values)
+        if len(values) >= _MANY:
+            table = np.bincount(buckets, weights=weights)
+            indices = np.flatnonzero(table)
+            counts = table[indices]
         else:
-            indices, inverse = np.unique(bucket_indices(values), return_inverse=True)
-            counts = np.zeros(len(indices), dtype=np.int64)
-            np.add.at(counts, inverse, weights)
-            total_us = int(values @ weights)
+            indices, inverse = np.unique(buckets, return_inverse=True)
+            counts = np.bincount(inverse, weights=weights)
+        total_us = int(values.sum() if weights is None else values @ weights)
         return cls(indices, counts.astype(np.int64), int(values.min()), int(values.max()), total_us)
 
     @property

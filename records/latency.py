@@ -77,8 +77,10 @@ class LatencyRecorder:
         if len(samples.returns) >= FOLD_AFTER_SAMPLES:
             self._fold(operation, samples)
 
-    def record_runs(self, operation: str, intended_ns: Ints, call_ns: Ints, return_ns: Ints, counts: Ints) -> None:
-        """Many operations that ended well: `counts[i]` of them share the three times at `i`.
+    def record_runs(
+        self, operation: str, intended_ns: Ints, call_ns: Ints, return_ns: Ints, counts: Ints | None
+    ) -> None:
+        """Many operations that ended well: `counts[i]` of them (None: one) share the three times at `i`.
 
         Folded at once: the caller has gathered them for a while.
         """

@@ -10,12 +10,13 @@ from users.failures import RequestFailure
 class Call:
     """Used again for each request of one caller: it has at most one under way."""
 
-    __slots__ = ("call_ns", "error", "greenlet", "request_id", "return_ns")
+    __slots__ = ("call_ns", "error", "greenlet", "reply", "request_id", "return_ns")
 
     def __init__(self) -> None:
         self.call_ns = 0  # just before the first byte
         self.return_ns = 0  # the reply is parsed
         self.request_id: Any = None
+        self.reply: Any = None
         self.error: RequestFailure | None = None
         self.greenlet: Any = None  # set while it waits
 
@@ -27,7 +28,7 @@ class Call:
             self.greenlet = None
             self.error = failure
             self.return_ns = monotonic_ns()
-            greenlet.switch(None)
+            greenlet.switch()
 
 
 def fail_all(failed: Sequence[tuple[Call, Any, RequestFailure]]) -> None:

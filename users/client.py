@@ -101,7 +101,8 @@ class Client:
         """
         pace, call, connection = self.pace, self._call, self.connection
         intended_ns = pace.intended()
-        if self.recording.refuses():
+        recording = self.recording
+        if recording.breaker is not None and recording.refuses():
             pace.refused()
             return None
         call.call_ns = call.return_ns = 0
@@ -116,13 +117,8 @@ class Client:
                 if failure is None:
                     return_ns = call.return_ns
                     pace.returned(return_ns)
-                    self.recording.succeeded(
-                        name,
-                        intended_ns,
-                        first_call_ns or call.call_ns,
-                        return_ns,
-                        length=length,
-                        response=reply,
+                    recording.succeeded(
+                        name, intended_ns, first_call_ns or call.call_ns, return_ns, length=length, response=reply
                     )
                     return reply
                 if not isinstance(failure, Busy) or busy == BUSY_RETRIES:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 from gevent import get_hub, getcurrent
 from gevent.event import AsyncResult, Event
+from greenlet import greenlet  # type: ignore[import-untyped]
 
 from protocols.errors import RemoteProtocolError
 from protocols.frames import TRUNCATED
@@ -164,6 +165,7 @@ class Connection:
         # Most protocols never speak by themselves: they are not asked on every recv.
         self._output = session.output if type(session).output is not Session.output else None
         self._by_id = session.matches_by_id
+        self._judge = session.judge
         self._tls = tls
         self._lane, self._id = self._ids.new_lane()
         self._strays = Strays(session, self._ids, self._lane, self.label, self._on_stray)
@@ -171,7 +173,8 @@ class Connection:
         self._recv = raw.recv
         self._sock_send = raw.send
         self._loop = hub.loop
-        self._wait = hub.switch
+        # Straight to the hub: gevent's own `switch` first looks for hooks that no greenlet of ours has.
+        self._wait = greenlet.switch.__get__(hub)
         self._timer = hub.loop.timer(0)
         self._writable: Any = None
         self._readable = hub.loop.io(raw.fileno(), _READ)
@@ -192,7 +195,7 @@ class Connection:
         Sets `call.call_ns` before the first byte and `call.return_ns` when the reply is parsed (or the wait
         is over). Raises ReplyTimeout, ConnectionLost, CheckFailed (the stream became unreadable).
         """
-        if len(self._unsent) > MAX_UNSENT_BYTES:
+        if self._unsent and len(self._unsent) > MAX_UNSENT_BYTES:
             self._wait_until_sent()
         if not self.is_open:
             raise ConnectionLost(CLOSED_BY_SERVER)
@@ -209,7 +212,7 @@ class Connection:
                 self._out.append(data)
             else:
                 self._send(data)
-            reply = self._wait()
+            self._wait()
         except BaseException:  # killed, or the caller's own gevent.Timeout
             call.greenlet = None
             call.return_ns = monotonic_ns()
@@ -217,7 +220,7 @@ class Connection:
             raise
         if call.error is not None:
             raise call.error
-        return reply
+        return call.reply
 
     def _cancel(self, request_id: Any, call: Call) -> None:
         if request_id not in self._pending:
@@ -312,8 +315,8 @@ class Connection:
         if replies:
             self._dispatch(replies)
         if self.is_open:
-            if self.session.error is not None:
-                self._break_malformed(self.session.error)
+            if self._judge.error is not None:
+                self._break_malformed(self._judge.error)
             elif self._output is not None:
                 chatter = self._output()
                 if chatter:
@@ -327,24 +330,25 @@ class Connection:
         pop = self._pending.pop
         calls = []
         for reply in replies:
-            request_id = reply.request_id
-            call = pop(request_id, None)
+            call = pop(reply.request_id, None)
             if call is None:
                 call = self._owner(reply)
                 if call is None:
                     continue
             call.return_ns = now_ns
-            calls.append((call, call.greenlet, reply))
+            call.reply = reply
+            calls.append(call)
         if not calls:
             return
-        self._answered_call_ns = calls[-1][0].call_ns
+        self._answered_call_ns = calls[-1].call_ns
         self._corked = True
         try:
-            for call, greenlet, reply in calls:
+            for call in calls:
                 # A caller that an earlier one of this batch made stop waiting has no greenlet any more.
-                if greenlet is not None and call.greenlet is greenlet:
+                caller = call.greenlet
+                if caller is not None:
                     call.greenlet = None
-                    greenlet.switch(reply)
+                    caller.switch()
         finally:
             self._corked = False
             out = self._out

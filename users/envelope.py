@@ -10,7 +10,6 @@
 An echo must come back as it went: same version, type, request id, timestamp and payload.
 """
 
-import random
 import time
 from typing import Any, ClassVar, Final
 
@@ -22,6 +21,7 @@ from users.client import Busy, Client, first_difference
 from users.engine.envelope import EnvelopeExchange
 from users.engine.exchange import Exchange
 from users.failures import RequestFailure, ServerRefused
+from users.payloads import Payloads
 from users.protocol_user import ProtocolUser
 from users.session import CodecSession, Session
 from users.transport import Endpoint
@@ -31,6 +31,9 @@ _LOG: Final = int(MsgType.LOG)
 _ERROR: Final = int(MsgType.ERROR)
 # Error texts are the server's own; longer or stranger ones would make the error table grow without end.
 _MAX_ERROR_TEXT: Final = 80
+
+#: Those of an Envelope; a plain tuple, which equals it, is made in half the time.
+Fields = tuple[int, int, int, int, bytes]
 
 options.offer("payload_bytes", "depth", "codec", "timeout", "connect_deadline", "engine")
 
@@ -68,15 +71,16 @@ class EnvelopeClient(Client):
     def _session(self) -> Session:
         return EnvelopeSession(EnvelopeCodec(self.codec))  # type: ignore[arg-type]
 
-    def _encode(self, request_id: int, request: tuple[int, bytes]) -> tuple[int, bytes, Envelope]:
+    def _encode(self, request_id: int, request: tuple[int, bytes]) -> tuple[int, bytes, Fields]:
         msg_type, payload = request
         timestamp_ms = time.time_ns() // 1_000_000
         data = self._pack(request_id, payload, msg_type, timestamp_ms)
-        return request_id, data, Envelope(VERSION, msg_type, request_id, timestamp_ms, payload)
+        return request_id, data, (VERSION, msg_type, request_id, timestamp_ms, payload)
 
-    def _check(self, name: str, reply: Envelope, expected: Envelope) -> RequestFailure | None:
-        if reply == expected:
+    def _check(self, name: str, reply: Envelope, fields: Fields) -> RequestFailure | None:
+        if reply == fields:
             return None
+        expected = Envelope(*fields)
         if reply.version != VERSION:
             detail = f"version {reply.version} instead of {VERSION}"
             return self._violation(WRONG_VERSION, name, expected.payload, reply.payload, detail)
@@ -102,13 +106,14 @@ class EnvelopeUser(ProtocolUser):
 
     def configure(self, parsed_options: Any) -> None:
         self._payload_bytes: int = options.value(parsed_options, "payload_bytes")
+        self._payloads = Payloads(self._payload_bytes)
 
     def exchange_class(self) -> type[Exchange]:
         return EnvelopeExchange
 
     def random_payload(self) -> bytes:
         """Random bytes, as many as `--payload-bytes` says."""
-        return random.randbytes(self._payload_bytes)
+        return self._payloads.next()
 
 
 def error_text(payload: bytes) -> str:

@@ -16,7 +16,7 @@ import gevent
 from gevent import GreenletExit
 from locust import User, events
 from locust.exception import StopTest, StopUser
-from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING, DefaultTaskSet
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from locust.user.wait_time import constant
 
 from protocols.errors import LocalProtocolError
@@ -28,6 +28,7 @@ from users.engine.life import live, new_exchange
 from users.failures import ConnectFailed
 from users.options import OptionMistake
 from users.recording import Recording
+from users.tasks import Tasks
 from users.transport import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class ProtocolUser(User):
         on_start, on_stop = self.on_start, self.on_stop
 
         def start_and_fan_out() -> None:
+            self._taskset_instance = Tasks(self)
             on_start()
             if self.exchange is not None:
                 self._live_in_engine(self.exchange)
@@ -129,6 +131,7 @@ class ProtocolUser(User):
             super().run()  # type: ignore[no-untyped-call]
         finally:
             self._kill_lanes()
+            self.client.recording.statistics.flush()
             self.client.close()
 
     def _live_in_engine(self, exchange: Exchange) -> None:
@@ -169,9 +172,9 @@ class ProtocolUser(User):
 
     def _run_lane(self) -> None:
         self._state = LOCUST_STATE_RUNNING
-        self._taskset_instance = DefaultTaskSet(self)
+        self._taskset_instance = Tasks(self)
         try:
-            self._taskset_instance.run()
+            self._taskset_instance.run()  # type: ignore[no-untyped-call]
         except (GreenletExit, StopUser, StopTest):
             pass
 

@@ -1,8 +1,9 @@
 """Everything that is written down about a request, in one place.
 
 Each ended request goes to Locust (its `request` event: the tables, the web UI, the exit code) and to our own
-recorder (three timestamps with full resolution; the outcome). What broke the protocol also goes to the
-violation log, with ids and bytes that have no place in Locust's tables.
+recorder (three timestamps with full resolution; the outcome). While nobody but Locust's statistics listens to the
+event, those that ended well reach both in batches (`users.statistics`), with the same numbers. What broke the
+protocol also goes to the violation log, with ids and bytes that have no place in Locust's tables.
 
 | how it ended                         | Locust                    | latency recorder | violations |
 |---|---|---|---|
@@ -24,6 +25,7 @@ from records.recorder import recorder
 from users.breaker import breaker_of
 from users.failures import RequestFailure
 from users.session import Stray
+from users.statistics import Statistics, Tally, statistics_of
 
 _NS_PER_MS: Final = 1e6
 _NS_PER_S: Final = 1e9
@@ -44,6 +46,9 @@ class Recording:
         self._url = url
         self._context = context
         self._fire = environment.events.request.fire
+        self._listeners: list[Any] = environment.events.request._handlers
+        self._locust_alone = [listener for listener in self._listeners if _is_locusts_own(listener, environment)]
+        self._pens: dict[str, tuple[Tally, Callable[[int], None], Callable[[int], None], Callable[[int], None]]] = {}
         self._record = recorder.latency.record
         self._operations: dict[str, str] = {}
         self.breaker = breaker_of(environment, url)
@@ -62,12 +67,33 @@ class Recording:
             operation = self._operations[name] = f"{self.request_type} {name}"
         return operation
 
+    @property
+    def statistics(self) -> Statistics:
+        """Where this environment's requests are counted in batches."""
+        return statistics_of(self._environment)
+
+    def tally(self, name: str, length: int) -> Tally:
+        """The batch of operation `name` with responses of this size."""
+        return self.statistics.tally(self.operation(name), self.request_type, name, length)
+
+    def _take_pen(self, name: str) -> Any:
+        tally = self.statistics.tally(self.operation(name), self.request_type, name, 0, singly=True)
+        pen = self._pens[name] = (tally, tally.intended.append, tally.call.append, tally.returned.append)
+        return pen
+
     def succeeded(
         self, name: str, intended_ns: int, call_ns: int, return_ns: int, *, length: int = 0, response: Any = None
     ) -> None:
         """A request that was answered as it should be."""
         if self.breaker is not None and name != CONNECT:
             self.breaker.succeeded()
+        if self._listeners == self._locust_alone:
+            tally, add_intended, add_call, add_returned = self._pens.get(name) or self._take_pen(name)
+            tally.lengths_sum += length
+            add_intended(intended_ns)
+            add_call(call_ns)
+            add_returned(return_ns)
+            return
         self._record(self._operations.get(name) or self.operation(name), intended_ns, call_ns, return_ns, OK)
         self._fire(
             request_type=self.request_type,
@@ -154,3 +180,11 @@ class Recording:
         )
         if not stray.request_fails and stray.kind not in violations.INFORMATIONAL:
             self._environment.stats.log_error(self.request_type, UNASKED, stray.kind)
+
+
+def _is_locusts_own(listener: Any, environment: Any) -> bool:
+    """Whether this listener of the request event is the runner's own, which feeds Locust's statistics."""
+    if getattr(listener, "__module__", "") != "locust.runners":
+        return False
+    cells = [cell.cell_contents for cell in getattr(listener, "__closure__", None) or ()]
+    return environment.runner is not None and environment.runner in cells

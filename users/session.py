@@ -59,6 +59,11 @@ class Session:
     #: Set when the server has said goodbye: the text of what that means for a request under way.
     finished: str = ""
 
+    @property
+    def judge(self) -> Any:
+        """Whose `error` is this session's: asked after each recv, so without a step between."""
+        return self
+
     def receive_data(self, data: bytes) -> Sequence[Any]:
         """Replies that `data` completes. Never raises on remote bytes; sets `error`."""
         raise NotImplementedError
@@ -102,6 +107,10 @@ class CodecSession(Session):
     def error(self) -> RemoteProtocolError | None:  # type: ignore[override]
         error: RemoteProtocolError | None = self.codec.error
         return error
+
+    @property
+    def judge(self) -> Any:
+        return self.codec if type(self).error is CodecSession.error else self
 
     def receive_eof(self) -> None:
         ended = getattr(self.codec, "receive_eof", None)

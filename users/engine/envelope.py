@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from protocols.envelope import EchoWriter, EnvelopeCodec
 from users.engine.exchange import Request
-from users.engine.payloads import POOL_BYTES, STRIDE, random_pool
 from users.engine.stream import StreamExchange
+from users.payloads import POOL_BYTES, STRIDE, random_pool
 
 NAME: Final = "echo"
 

@@ -20,12 +20,12 @@ from gevent.lock import BoundedSemaphore
 from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Busy, Client
 from users.connection import MAX_UNSENT_BYTES, Connection
 from users.engine.loop import Engine
-from users.engine.statistics import Tally
 from users.engine.turns import Turns
 from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
 from users.opening import loss
 from users.pace import REFUSED_PAUSE_S
 from users.session import Session
+from users.statistics import Tally
 from users.strays import Strays
 from users.transport import TlsFilter
 
@@ -193,7 +193,7 @@ class Exchange(Connection):
         self._turns.stopped(self, 0)
         self._ready = []
         self._backing_off = 0
-        self._engine.statistics.flush()
+        self.recording.statistics.flush()
 
     def settle_down(self) -> None:
         """Bring everything that is under way into the pending map."""
@@ -467,7 +467,7 @@ class Exchange(Connection):
         """Where requests of this kind are counted."""
         tally = self._tallies.get((name, length))
         if tally is None:
-            tally = self._engine.statistics.tally(self.client.user.environment, self.recording, name, length)
+            tally = self.recording.tally(name, length)
             self._tallies[name, length] = tally
         return tally
 

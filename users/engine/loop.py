@@ -30,7 +30,6 @@ except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
 from users.engine.readiness import READ, WRITE, Readiness, best_readiness
-from users.engine.statistics import Statistics
 from users.failures import ConnectionLost
 from users.opening import loss
 
@@ -44,7 +43,7 @@ TURN_NS: Final = 3_000_000
 LINGER_S: Final = 0.001
 # One recv. Larger replies take several; a larger buffer would cost more to have than it saves.
 RECV_BYTES: Final = 65_536
-# How often timeouts are looked for and statistics handed on. So many connections are looked at each time, or a
+# How often timeouts are looked for. So many connections are looked at each time, or a
 # quarter of them if that is more: timeouts are late by 0.1 s at most, or by 0.4 s with thousands of connections.
 TICK_S: Final = 0.1
 MIN_SWEEP: Final = 500
@@ -77,7 +76,6 @@ class Engine:
         self._is_waiting = False
         self._to_sweep: list[Exchange] = []
         self._greenlet: Any = None
-        self.statistics = Statistics()
         self.longest_turn_ns = 0
 
     def __len__(self) -> int:
@@ -126,7 +124,6 @@ class Engine:
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None
-        self.statistics.flush()
         # The greenlet must see that it is not needed any more. By the hub: the caller wants to go on here.
         self._loop.run_callback(self._wake)
 
@@ -246,7 +243,6 @@ class Engine:
         for exchange in batch:
             if exchange.is_open:
                 exchange.sweep(now_ns)
-        self.statistics.flush_if_due(now_ns)
 
 
 def raise_descriptor_limit() -> None:

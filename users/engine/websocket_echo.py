@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from protocols.websocket import FIN_BINARY, FIN_TEXT, unmasked_frame
 from users.engine.exchange import Request
-from users.engine.payloads import POOL_BYTES, STRIDE, random_pool, text_pool
 from users.engine.stream import StreamExchange
+from users.payloads import POOL_BYTES, STRIDE, random_pool, text_pool
 
 _ID_CHARS: Final = 16
 _ID_BYTES: Final = 8

@@ -15,7 +15,7 @@ import orjson
 from protocols.rpc import RequestWriter
 from protocols.websocket import FIN_TEXT, plain_messages, unmasked_frame
 from users.engine.exchange import Exchange, Request
-from users.engine.payloads import POOL_BYTES, STRIDE, text_pool
+from users.payloads import POOL_BYTES, STRIDE, text_pool
 
 _MAX_NUMBER: Final = 1_000_000_000
 # Calls drawn in advance, gone through again and again: the mix is that of the weights.

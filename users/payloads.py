@@ -25,3 +25,18 @@ def random_pool(size_bytes: int) -> bytes:
 def text_pool(size_bytes: int) -> bytes:
     """The same as ASCII letters and digits: as many bytes as characters."""
     return random_pool(size_bytes).translate(_TO_TEXT)
+
+
+class Payloads:
+    """Random payloads of one size. Shared by all lanes of a user: two replies in flight must never be alike."""
+
+    __slots__ = ("_place", "_pool", "_size_bytes")
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._pool = random_pool(size_bytes)
+        self._place = random.randrange(POOL_BYTES)
+
+    def next(self) -> bytes:
+        self._place = place = (self._place + STRIDE) % POOL_BYTES
+        return self._pool[place : place + self._size_bytes]

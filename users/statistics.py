@@ -1,0 +1,168 @@
+"""What is counted in batches: requests that ended well, for Locust's statistics and for the latency recorder.
+
+Such a request costs a few appends to arrays: when it was meant to go, when it went, when it was answered, and in the
+engine how many others share these three times (those that one recv answered and one send carried). Several times a
+second numpy turns them into what would be there if each had been recorded alone: the same numbers in Locust's tables
+and the same histograms. Whatever did not end well is rare and takes the ordinary way (`users.recording`).
+
+Locust's `request` event is not fired for what is counted here. Scripted users come here only while nobody but Locust's
+own statistics listens to it; in the engine other listeners hear of failures only.
+"""
+
+import time
+from array import array
+from time import monotonic_ns
+from typing import Any, Final
+
+import numpy as np
+from gevent import get_hub
+from locust import stats as locust_stats
+from numpy.typing import NDArray
+
+from records.recorder import recorder
+
+# Locust's tables and our records are read once a second. Four times as often keeps each batch small: some
+# milliseconds of numpy at the highest rates.
+FLUSH_EVERY_S: Final = 0.25
+# From so many values on, counting them all in one table is faster than sorting them.
+MANY: Final = 1_000
+
+_NS_PER_MS: Final = 1e6
+_NS_PER_S: Final = 1e9
+
+Ints = NDArray[np.int64]
+
+
+class Tally:
+    """Requests of one operation that ended well. `length` is the size that Locust shows for each response.
+
+    Hot paths keep the `append` of its arrays. Where each request is alone `counts` stays empty.
+    """
+
+    __slots__ = (
+        "_environment",
+        "_operation",
+        "call",
+        "counts",
+        "intended",
+        "length",
+        "lengths_sum",
+        "name",
+        "request_type",
+        "returned",
+    )
+
+    def __init__(self, environment: Any, operation: str, request_type: str, name: str, length: int) -> None:
+        self._environment = environment
+        self._operation = operation
+        self.request_type = request_type
+        self.name = name
+        self.length = length
+        self.lengths_sum = 0  # of responses whose sizes differ, beside `length` for each
+        self.intended, self.call, self.returned, self.counts = array("q"), array("q"), array("q"), array("q")
+
+    def add(self, intended_ns: int, call_ns: int, return_ns: int, count: int = 1) -> None:
+        """`count` requests with these times."""
+        self.intended.append(intended_ns)
+        self.call.append(call_ns)
+        self.returned.append(return_ns)
+        self.counts.append(count)
+
+    def flush(self) -> None:
+        """Hand on all that was added. The arrays stay the same objects."""
+        if not self.returned:
+            return
+        columns = (self.intended, self.call, self.returned, self.counts)
+        intended, call, returned, many = (np.array(column, dtype=np.int64) for column in columns)
+        counts = many if len(many) else None
+        lengths_sum = self.lengths_sum + self.length * (len(returned) if counts is None else int(counts.sum()))
+        self.lengths_sum = 0
+        for column in columns:
+            del column[:]
+        recorder.latency.record_runs(self._operation, intended, call, returned, counts)
+        statistics = self._environment.stats
+        entries = (statistics.total, statistics.entries[(self.name, self.request_type)])
+        feed(entries, intended, returned, counts, lengths_sum)
+
+
+def feed(entries: Any, intended_ns: Ints, return_ns: Ints, counts: Ints | None, lengths_sum: int) -> None:
+    """Add requests to entries of Locust's statistics as `StatsEntry.log` would have, one by one."""
+    response_ms = (return_ns - intended_ns) / _NS_PER_MS
+    total = len(return_ns) if counts is None else int(counts.sum())
+    total_ms = float(response_ms.sum() if counts is None else response_ms @ counts)
+    shortest_ms, longest_ms = float(response_ms.min()), float(response_ms.max())
+    buckets = weigh(_bucket(response_ms), counts)
+    # One epoch offset for the batch: Locust counts by the second.
+    seconds = weigh((return_ns / _NS_PER_S + (time.time() - monotonic_ns() / _NS_PER_S)).astype(np.int64), counts)
+    last_s = time.time()
+    for entry in entries:
+        before_s = entry.last_request_timestamp
+        if entry.use_response_times_cache and before_s and int(last_s) > int(before_s):
+            entry._cache_response_times(int(last_s) - 1)
+        entry.num_requests += total
+        entry.total_response_time += total_ms
+        entry.min_response_time = (
+            shortest_ms if entry.min_response_time is None else min(entry.min_response_time, shortest_ms)
+        )
+        entry.max_response_time = max(entry.max_response_time, longest_ms)
+        entry.total_content_length += lengths_sum
+        entry.last_request_timestamp = last_s
+        for second, number in seconds:
+            entry.num_reqs_per_sec[second] += number
+        for bucket, number in buckets:
+            entry.response_times[bucket] += number
+
+
+def weigh(values: Ints, counts: Ints | None) -> list[tuple[int, int]]:
+    """Each distinct value, and how often it occurs; `counts` says how often each stands for itself."""
+    lowest = int(values.min())
+    if len(values) >= MANY and int(values.max()) - lowest < len(values):
+        # Whole numbers below 2**53 in doubles: exact.
+        table = np.bincount(values - lowest, weights=counts).astype(np.int64)
+        found = np.flatnonzero(table)
+        return list(zip((found + lowest).tolist(), table[found].tolist(), strict=True))
+    distinct, inverse = np.unique(values, return_inverse=True)
+    return list(zip(distinct.tolist(), np.bincount(inverse, weights=counts).astype(np.int64).tolist(), strict=True))
+
+
+_LOCUSTS_OWN: Final = locust_stats.bucket_response_time
+
+
+def _bucket(response_ms: Any) -> Any:
+    """Locust's rounding (`bucket_response_time`), for all at once; one that was put in its place is asked for each."""
+    if locust_stats.bucket_response_time is not _LOCUSTS_OWN:
+        return np.array([locust_stats.bucket_response_time(one) for one in response_ms.tolist()], dtype=np.int64)
+    # Steps of 1 below 100 ms, 10 below a second, 100 below ten, 1000 above; halves to the even one, as round().
+    step = np.select([response_ms < 100, response_ms < 1_000, response_ms < 10_000], [1.0, 10.0, 100.0], 1_000.0)
+    return (np.rint(response_ms / step) * step).astype(np.int64)
+
+
+class Statistics:
+    """All tallies of one environment, handed on by a timer of the hub."""
+
+    def __init__(self, environment: Any) -> None:
+        self._environment = environment
+        self._tallies: dict[tuple[str, str, int, bool], Tally] = {}
+        # It does not keep the hub from ending.
+        self._timer = get_hub().loop.timer(FLUSH_EVERY_S, FLUSH_EVERY_S, ref=False)
+        self._timer.start(self.flush)
+
+    def tally(self, operation: str, request_type: str, name: str, length: int, *, singly: bool = False) -> Tally:
+        """The one of this operation; the same for all connections. `singly`: its `counts` stay empty."""
+        key = (request_type, name, length, singly)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally(self._environment, operation, request_type, name, length)
+        return tally
+
+    def flush(self) -> None:
+        for tally in list(self._tallies.values()):
+            tally.flush()
+
+
+def statistics_of(environment: Any) -> Statistics:
+    """The one of this environment."""
+    statistics: Statistics | None = getattr(environment, "batched_statistics", None)
+    if statistics is None:
+        statistics = environment.batched_statistics = Statistics(environment)
+    return statistics
