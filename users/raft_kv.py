@@ -72,7 +72,8 @@ _RESULTS: Final = {
 NO_LEADER: Final = "no leader was found in time"
 OUTCOME_UNKNOWN: Final = "outcome unknown"
 
-options.offer("payload_bytes", "depth", "timeout", "keys", "stale_reads", "engine")
+options.offer("payload_bytes", "depth", "timeout", "engine")
+options.offer("keys", "mix", "reads", "read_back", "stale_reads")
 
 _client_numbers = itertools.count()
 
