@@ -258,9 +258,9 @@ class Live:
         found = self._supervised
         return found if found is not None and found.file(CONTROL_SOCKET).exists() else None
 
-    def status(self) -> Status:
-        """What the supervisor sees now, at most STATUS_FRESH_S old."""
-        if time.monotonic() - self._status_at > STATUS_FRESH_S:
+    def status(self, *, fresh: bool = False) -> Status:
+        """What the supervisor sees now, at most STATUS_FRESH_S old (or asked this moment)."""
+        if fresh or time.monotonic() - self._status_at > STATUS_FRESH_S:
             self._status_at = time.monotonic()  # before asking: others need not ask meanwhile
             self._status = self._ask_status()
         return self._status

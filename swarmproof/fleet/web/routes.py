@@ -1,8 +1,8 @@
 """The routes beside Locust's own, under the same base path and behind the same login.
 
     GET  /swarmproof              the page                GET  /swarmproof/live      what it shows, as JSON
-    GET  /swarmproof/asset/NAME   its style and script    GET  /swarmproof/report    report.html of the run
-    POST /swarmproof/act          a fault, or healing     GET  /swarmproof/percentiles.csv
+    GET  /swarmproof/asset/NAME   its style and script    GET  /swarmproof/standing  the verdict, in a word
+    POST /swarmproof/act          a fault, or healing     GET  /swarmproof/report, /swarmproof/percentiles.csv
 
 A POST is only taken from a page of this very UI: another site's page can send neither the header nor our origin.
 """
@@ -17,12 +17,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
+from gevent.lock import BoundedSemaphore
 from werkzeug.exceptions import HTTPException
 
 from records.run_directory import REPORT_HTML
 from swarmproof.control import ControlError
 from swarmproof.durations import parse_duration_s
+from swarmproof.faults.catalogue import CATALOGUE
+from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
 from swarmproof.fleet.live import Live
+from swarmproof.fleet.standing import NO_RUN, standing
 from swarmproof.fleet.web import login
 from swarmproof.fleet.web.tabs import COLUMNS, PERCENTILES, TABLES, TABS, extended_stats, percentile_rows
 from swarmproof.fleet.web.view import view
@@ -32,7 +36,7 @@ logger = logging.getLogger(__name__)
 #: No page of another site can set it without a preflight, and preflights do not carry our origin.
 OWN_HEADER: Final = "X-Swarmproof"
 
-ASSETS: Final = {"page.css": "text/css", "page.js": "text/javascript"}
+ASSETS: Final = {"page.css": "text/css", "page.js": "text/javascript", "page.link.js": "text/javascript"}
 
 #: What the buttons stand for; everything else of the catalogue is for `swarmproof fault`.
 KINDS: Final = ("kill", "pause", "partition")
@@ -49,9 +53,14 @@ _LINK: Final = (
     "<style>#swarmproof-link{position:absolute;right:16px;top:70px;z-index:1200;padding:7px 14px;border-radius:20px;"
     "background:#15803d;color:#fff;font:500 15px/1.2 Roboto,Helvetica,Arial,sans-serif;text-decoration:none}"
     "#swarmproof-link:focus-visible{outline:3px solid #1d4ed8;outline-offset:2px}"
-    "@media(max-width:1279px){#swarmproof-link{position:fixed;top:auto;bottom:8px;left:16px;right:auto}}</style>"
+    "@media(max-width:1399px){#swarmproof-link{position:fixed;top:auto;bottom:8px;left:16px;right:auto}}</style>"
     '<a href="./swarmproof" id="swarmproof-link">Live page</a>'
+    '<script src="./swarmproof/asset/page.link.js" defer></script>'
 )
+
+
+#: Two people who press at once: the second is told what the first did.
+_one_at_a_time = BoundedSemaphore()
 
 
 class BadRequest(Exception):
@@ -124,13 +133,21 @@ def _blueprint(guarded: Callable[[Any], Any], live: Live, base: str) -> Blueprin
     def live_data() -> Response:
         return _fresh(jsonify(view(live, time.monotonic_ns())))
 
+    @blueprint.get("/swarmproof/standing")
+    @guarded
+    def standing_data() -> Response:
+        now = standing(live)
+        return _fresh(jsonify({"verdict": "" if now.verdict == NO_RUN else now.verdict, "final": now.is_final}))
+
     @blueprint.get("/swarmproof/report")
     @guarded
     def report() -> Response:
         path = live.run.file(REPORT_HTML) if live.run else None
         if path is None or not path.exists():
             raise BadRequest("there is no report yet: it is written when the run is over and has been judged", 404)
-        return _fresh(Response(path.read_bytes(), mimetype="text/html"))
+        # As a file it needs no icon; from a server a browser would ask for one that is not there.
+        page = path.read_bytes().replace(b"<head>", b'<head><link rel="icon" href="data:,">', 1)
+        return _fresh(Response(page, mimetype="text/html"))
 
     @blueprint.get("/swarmproof/percentiles.csv")
     @guarded
@@ -174,11 +191,30 @@ def carry_out(live: Live, body: dict[str, Any]) -> str:
             parse_duration_s(str(heal_after))
         except ValueError as error:
             raise BadRequest(str(error)) from error
-    request_line = {"command": "fault", "kind": kind, "target": target, "heal_after": heal_after}
-    reply = live.command(request_line)
+    with _one_at_a_time:
+        _refuse_if_in_vain(live, kind, target)
+        reply = live.command({"command": "fault", "kind": kind, "target": target, "heal_after": heal_after})
     if not reply.get("took_effect"):
         raise BadRequest(f"{kind} {target} did not take effect: {reply.get('problem') or reply.get('observed')}", 409)
     return f"{kind} {reply.get('chosen')}: {reply.get('observed')}"
+
+
+def _refuse_if_in_vain(live: Live, kind: str, target: str) -> None:
+    """A fault that was asked for and cannot be done would make the verdict unknown. Errors: BadRequest."""
+    status = live.status(fresh=True)
+    if kind == "partition" and status.reply is not None and not status.reply.get("links"):
+        raise BadRequest(
+            "there are no links between the nodes to cut: set `links = true` in the plan's [[target]]", 409
+        )
+    for fault in status.active:
+        known = CATALOGUE.get(str(fault.get("kind")))
+        victims = str(fault.get("chosen")).split(", ")
+        if known is not None and known.silences and (target in CLUSTER_SELECTORS or normal_target(target) in victims):
+            raise BadRequest(
+                f"{kind} {target} did not take effect: {fault['kind']} {fault['chosen']} is under way, by a plan or "
+                "by somebody else; wait until it is healed, or heal it",
+                409,
+            )
 
 
 def _check_origin() -> None:
