@@ -17,7 +17,7 @@ from swarmproof.durations import parse_duration_s, parse_load_rate, parse_period
 from swarmproof.faults.catalogue import CATALOGUE, SELECTORS
 from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS
 from swarmproof.faults.schedule import FaultMistake, FaultSpec, check_kind, fault_spec
-from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
+from swarmproof.faults.selection import CLUSTER_SELECTORS, split_target
 from swarmproof.judge.limits import read_limit
 from swarmproof.plan_errors import PlanError, sentence_for
 from swarmproof.targets.cluster import NODE_COUNTS, node_names
@@ -253,13 +253,21 @@ class Plan(_Table):
     def check_fault_targets(self) -> None:
         """Errors: FaultMistake for a fault that has nothing to hit here."""
         clusters = [table for table in self.target if isinstance(table, RaftTable | EtcdTable | PySyncObjTable)]
+        if len(clusters) > 1:
+            given = " and ".join(table.name or table.kind for table in clusters)
+            raise ValueError(
+                f"a run has one history, so it can have one cluster, not {given}; give each a plan of its own, and "
+                "see them side by side with `swarmproof compare`"
+            )
         names = [table.name or table.kind for table in self.target if not isinstance(table, ClusterTable)]
         names += [name for table in clusters for name in node_names(table.name or table.kind, table.nodes, table.kind)]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two targets would have a process {name!r}; give one of them another `name`")
         for fault in self.fault:
-            wanted = normal_target(fault.target)
+            wanted, cluster = split_target(fault.target)
+            if cluster is not None and cluster not in [table.name or table.kind for table in clusters]:
+                raise FaultMistake(f"{fault.kind} {wanted} of {cluster}: there is no cluster {cluster!r} here")
             if wanted in CLUSTER_SELECTORS and not clusters:
                 raise FaultMistake(f"{fault.kind} {wanted} needs a [[target]] of kind raft, etcd or pysyncobj")
             if wanted not in CLUSTER_SELECTORS and wanted != "all" and wanted not in names:
@@ -300,7 +308,7 @@ class Plan(_Table):
         needs = CATALOGUE[fault.kind].needs_links
         if fault.kind != "link":
             return needs
-        hit = self._hit_by(normal_target(fault.target))
+        hit = self._hit_by(split_target(fault.target)[0])
         peers = any(isinstance(table, RaftTable) and table.nodes > 1 for table in hit)
         return fault.links or (PEER_LINKS if peers else CLIENT_LINKS)
 
@@ -310,7 +318,7 @@ class Plan(_Table):
         for fault in self.fault:
             links = self._links_for(fault)
             if links is not None:
-                for table in self._hit_by(normal_target(fault.target)):
+                for table in self._hit_by(split_target(fault.target)[0]):
                     needed.setdefault(id(table), set()).add(links)
         tables: list[TargetTable] = []
         for table in self.target:

@@ -16,7 +16,15 @@ from swarmproof.faults.catalogue import CATALOGUE
 from swarmproof.faults.fault import Strike
 from swarmproof.faults.probe import Probe
 from swarmproof.faults.schedule import FaultSpec, ScheduledFault, check_spec
-from swarmproof.faults.selection import CLUSTER_SELECTORS, Choice, NotNow, check_target, choose, normal_target
+from swarmproof.faults.selection import (
+    CLUSTER_SELECTORS,
+    Choice,
+    NotNow,
+    check_target,
+    choose,
+    normal_target,
+    split_target,
+)
 from swarmproof.faults.triggers import Moment, NotReached
 from swarmproof.targets.base import Target
 from swarmproof.targets.links import LinkBoard
@@ -178,12 +186,11 @@ class FaultEngine:
         """Why these must not be hit now; empty when they may."""
         down = {member.name for active in self._unfinished() if active.silences for member in active.choice.members}
         members = choice.members
-        if target in CLUSTER_SELECTORS and choice.cluster is not None:
+        of_the_cluster = split_target(target)[0] in CLUSTER_SELECTORS
+        if of_the_cluster and choice.cluster is not None:
             members = choice.cluster.members  # a quorum is not to be lost by two faults that each would leave one
         waiting_for = [
-            member.name
-            for member in members
-            if member.name in down or (target in CLUSTER_SELECTORS and member.process.pid is None)
+            member.name for member in members if member.name in down or (of_the_cluster and member.process.pid is None)
         ]
         return f"{', '.join(waiting_for)} was not back yet" if waiting_for else ""
 

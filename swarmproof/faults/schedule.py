@@ -13,7 +13,7 @@ from swarmproof.durations import parse_duration_s, parse_period_s, show_s
 from swarmproof.faults.catalogue import CATALOGUE, TARGET_FORMS
 from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS
 from swarmproof.faults.proxy.toxics import TOXICS, ToxicMistake, merge_toxics
-from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
+from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target, split_target
 
 # A period of 1 ms over a day is a mistake, not a plan.
 MAX_SCHEDULED = 10_000
@@ -193,7 +193,8 @@ def fault_spec(
 def check_spec(spec: FaultSpec) -> None:
     """Whether the kind can be told these things, and can be aimed like this. Errors: FaultMistake."""
     fault = CATALOGUE[check_kind(spec.kind)]
-    if spec.target in CLUSTER_SELECTORS | {"all"} and spec.target not in fault.selectors:
+    selector, _ = split_target(spec.target)
+    if selector in CLUSTER_SELECTORS | {"all"} and selector not in fault.selectors:
         words = ", ".join(word if word != "node" else "node N" for word in fault.selectors)
         raise FaultMistake(f"{spec.kind} cannot be aimed at {spec.target!r}; it can be {words}, or a name")
     if spec.kind != "link" and spec.toxics:

@@ -10,6 +10,7 @@ from swarmproof.targets.cluster import ClusterTarget
 from swarmproof.targets.errors import NoSuchTarget
 
 _NODE = re.compile(r"(?:node\s*|n)?(\d+)")
+_OF_A_CLUSTER = re.compile(r"(leader|follower|majority|halves|bridge|all) of (\S+)")
 CLUSTER_SELECTORS = frozenset({"leader", "follower", "majority", "halves", "bridge"})
 
 
@@ -32,22 +33,31 @@ def normal_target(text: str) -> str:
     return f"n{node[1]}" if node else words
 
 
+def split_target(text: str) -> tuple[str, str | None]:
+    """`leader of store` is ("leader", "store"); without a cluster's name ("leader", None)."""
+    wanted = normal_target(text)
+    found = _OF_A_CLUSTER.fullmatch(wanted)
+    return (found[1], found[2]) if found else (wanted, None)
+
+
 def check_target(targets: Sequence[Target], text: str) -> None:
     """Whether the name can ever be hit here. Errors: NoSuchTarget with what there is."""
-    wanted = normal_target(text)
-    if wanted in CLUSTER_SELECTORS:
-        _cluster(targets, wanted)
-    elif wanted != "all":
+    wanted, name = split_target(text)
+    if wanted in CLUSTER_SELECTORS or name is not None:
+        _cluster(targets, wanted, name)
+    elif wanted == "all":
+        _all(targets)
+    else:
         member_named(targets, wanted)
 
 
 def choose(targets: Sequence[Target], text: str, rng: random.Random) -> Choice:
     """The members that `text` means now. Errors: NoSuchTarget (never here), NotNow (wait for it)."""
-    wanted = normal_target(text)
+    wanted, name = split_target(text)
     if wanted in CLUSTER_SELECTORS:
-        return _choose_in_cluster(_cluster(targets, wanted), wanted, rng)
+        return _choose_in_cluster(_cluster(targets, wanted, name), wanted, rng)
     if wanted == "all":
-        cluster = next((target for target in targets if isinstance(target, ClusterTarget)), None)
+        cluster = _cluster(targets, wanted, name) if name is not None else _all(targets)
         chosen = cluster.members if cluster else [member for target in targets for member in target.members]
         return Choice(chosen, "all of them were asked for", cluster)
     member = member_named(targets, wanted)
@@ -82,9 +92,24 @@ def _choose_in_cluster(cluster: ClusterTarget, wanted: str, rng: random.Random) 
     return Choice([leader, *rng.sample(followers, count - 1)], why, cluster)
 
 
-def _cluster(targets: Sequence[Target], wanted: str) -> ClusterTarget:
-    for target in targets:
-        if isinstance(target, ClusterTarget):
-            return target
-    names = ", ".join(member.name for target in targets for member in target.members)
-    raise NoSuchTarget(f"there is no {wanted} without a Raft cluster among the targets; there are: {names or 'none'}")
+def _cluster(targets: Sequence[Target], wanted: str, name: str | None) -> ClusterTarget:
+    """The cluster of that name, or the only one. Errors: NoSuchTarget."""
+    clusters = [target for target in targets if isinstance(target, ClusterTarget)]
+    fitting = [cluster for cluster in clusters if name in (None, cluster.name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not clusters:
+        names = ", ".join(member.name for target in targets for member in target.members)
+        raise NoSuchTarget(
+            f"there is no {wanted} without a Raft cluster among the targets; there are: {names or 'none'}"
+        )
+    forms = ", ".join(f"{wanted} of {cluster.name}" for cluster in clusters)
+    if fitting:
+        raise NoSuchTarget(f"{wanted} may be of several clusters; say which: {forms}")
+    raise NoSuchTarget(f"there is no cluster {name!r}; there is: {forms}")
+
+
+def _all(targets: Sequence[Target]) -> ClusterTarget | None:
+    """The cluster that `all` means beside single servers; None without one. Errors: NoSuchTarget for several."""
+    has_cluster = any(isinstance(target, ClusterTarget) for target in targets)
+    return _cluster(targets, "all", None) if has_cluster else None

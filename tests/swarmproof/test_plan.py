@@ -185,6 +185,16 @@ def test_two_targets_need_two_names() -> None:
     assert "two targets are called 'envelope'; give one" in mistake('kind = "raft"\nnodes = 3', 'kind = "envelope"')
 
 
+def test_two_clusters_in_one_run_would_share_one_history() -> None:
+    sentence = mistake('kind = "raft"\nnodes = 3', 'kind = "raft"\nnodes = 3\n\n[[target]]\nkind = "etcd"')
+    assert "a run has one history, so it can have one cluster, not raft and etcd; give each a plan" in sentence
+
+
+def test_a_fault_may_name_its_cluster() -> None:
+    parse_plan(PLAN.replace('target = "leader"', 'target = "leader of raft"'), "my.toml")
+    assert "there is no cluster 'store' here" in mistake('target = "leader"', 'target = "leader of store"')
+
+
 def test_more_mistakes_are_counted() -> None:
     assert mistake("users = 20", 'users = "x"\nworkers = "y"').endswith("(1 more after that)")
 
