@@ -16,6 +16,9 @@ from tests.judge.histories import FLAVOURS, Shape, random_history
 from tests.judge.reference import is_linearizable
 
 
+COLUMNS = ("histories", "linearizable", "not linearizable", "by zones", "by versions", "by search")
+
+
 class Disagreement(AssertionError):
     """The judge and the reference differ; the text holds the history."""
 
@@ -43,19 +46,27 @@ def show(history: list[Operation]) -> str:
     return "\n".join(str(op) for op in sorted(history, key=lambda op: op.call_ns))
 
 
-def run(histories: int, seed: int) -> Counter[str]:
-    """``histories`` random ones over all flavours, small enough for the reference."""
-    tally: Counter[str] = Counter()
+def run(histories: int, seed: int) -> dict[str, Counter[str]]:
+    """``histories`` random ones over all flavours, small enough for the reference: what was said, by flavour."""
+    tallies = {flavour: Counter[str]() for flavour in FLAVOURS}
     for number in range(histories):
         rng = random.Random(seed * 1_000_003 + number)
         shape = Shape(rng.choice([4, 5, 6, 7]), keys=rng.choice([1, 1, 1, 2]), horizon=rng.choice([6, 14, 30]))
         flavour = FLAVOURS[number % len(FLAVOURS)]
         try:
-            compare(random_history(rng, flavour, shape), tally)
+            compare(random_history(rng, flavour, shape), tallies[flavour])
         except Disagreement as error:
             raise Disagreement(f"history {number} of seed {seed} ({flavour}): {error}") from None
-        tally[flavour] += 1
-    return tally
+        tallies[flavour]["histories"] += 1
+    return tallies
+
+
+def table(tallies: dict[str, Counter[str]]) -> str:
+    total = sum(tallies.values(), Counter())
+    lines = [f"| kind | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, tally in [*tallies.items(), ("all of them", total)]:
+        lines.append(f"| {name} | {' | '.join(f'{tally[column]:,}' for column in COLUMNS)} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -65,12 +76,11 @@ def main() -> int:
     options = parser.parse_args()
     started = time.monotonic()
     try:
-        tally = run(options.histories, options.seed)
+        tallies = run(options.histories, options.seed)
     except Disagreement as error:
         print(error)
         return 1
-    for name, count in tally.items():
-        print(f"{name:20} {count:9,}")
+    print(table(tallies))
     print(f"{options.histories:,} histories agree, {time.monotonic() - started:.0f} s")
     return 0
 

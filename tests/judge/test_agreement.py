@@ -1,6 +1,7 @@
 """The judge against the exhaustive reference, on random small histories of every kind."""
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,10 +14,13 @@ from tests.judge.reference import is_linearizable
 
 
 def test_thousands_of_seeded_histories_agree() -> None:
-    tally = run(4000, seed=11)
+    tallies = run(4000, seed=11)
+    assert {tally["histories"] for tally in tallies.values()} == {500}
+    tally = sum(tallies.values(), Counter())
     assert tally["linearizable"] > 500
     assert tally["not linearizable"] > 500
     assert tally["by search"] > 100
+    assert tally["by versions"] > 10
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
