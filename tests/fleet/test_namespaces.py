@@ -161,7 +161,9 @@ def test_a_worker_host_that_is_cut_off_and_healed_loses_nothing(folder: Path) ->
     operations = list(read_operations(run))
     start_ns, end_ns = load["start_ns"], load["end_ns"]
     assert len({operation.process for operation in operations}) == 2
-    assert all(start_ns <= operation.call_ns <= end_ns for operation in operations)
+    calls_ns = [operation.call_ns for operation in operations]
+    assert start_ns <= min(calls_ns)
+    assert max(calls_ns) <= end_ns + 2e9  # the workers are told to quit when the run has ended
     store = LatencyStore.load(run)
     assert store.summary("envelope echo").count > back["operations"]["envelope echo"]["count"]
     ended = sum(operation.status == "ok" for operation in operations)
