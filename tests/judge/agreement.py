@@ -15,7 +15,6 @@ from swarmproof.judge.linearizability import check
 from tests.judge.histories import FLAVOURS, Shape, random_history
 from tests.judge.reference import is_linearizable
 
-
 COLUMNS = ("histories", "linearizable", "not linearizable", "by zones", "by versions", "by search")
 
 
