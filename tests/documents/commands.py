@@ -47,17 +47,17 @@ class Shown(NamedTuple):
 def blocks(path: Path) -> Iterator[Block]:
     """The fenced blocks of a document, also indented ones."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    opened: tuple[int, str, str, list[str]] | None = None
+    opened: tuple[int, str, str, int, list[str]] | None = None
     for number, line in enumerate(lines, 1):
         fence = re.match(r"( *)(`{3,})(.*)$", line)
         if opened is None:
             if fence:
-                opened = (number, fence[2], fence[3].strip(), [])
+                opened = (number, fence[2], fence[3].strip(), len(fence[1]), [])
         elif fence and fence[2] == opened[1] and not fence[3].strip():
-            yield Block(str(path.relative_to(ROOT)), opened[0], opened[2], "\n".join(opened[3]) + "\n")
+            yield Block(str(path.relative_to(ROOT)), opened[0], opened[2], "\n".join(opened[4]) + "\n")
             opened = None
         else:
-            opened[3].append(line)
+            opened[4].append(line[min(opened[3], len(line) - len(line.lstrip())) :])
     assert opened is None, f"{path}: the block of line {opened[0]} has no end"
 
 

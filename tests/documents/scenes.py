@@ -124,6 +124,24 @@ SCENES = {
             Step("swarmproof check history.jsonl", says=("verdict VALID",)),
         ),
     ),
+    "coordinated omission": Scene(
+        "docs/open-load.md",
+        (
+            Step("swarmproof zoo plan freeze > freeze.toml"),
+            Step(
+                "SWARMPROOF_ZOO=1 swarmproof run freeze.toml",
+                "SWARMPROOF_ZOO=1 swarmproof run freeze.toml -t 5s",
+                ("thresholds      missed",),
+                code=4,
+            ),
+            Step("sed '/rate/d' freeze.toml > closed.toml"),
+            Step(
+                "SWARMPROOF_ZOO=1 swarmproof run closed.toml",
+                "SWARMPROOF_ZOO=1 swarmproof run closed.toml -t 5s",
+                ("1 of 1 thresholds kept",),
+            ),
+        ),
+    ),
     "faults": Scene(
         "docs/faults.md",
         (
@@ -298,6 +316,18 @@ ELSEWHERE = {
     "pip install 'swarmproof[controls]'": "downloads; the lock installs the extra for the tests",
     "swarmproof run pysyncobj-compaction": "tests/end_to_end/test_pysyncobj.py::"
     "test_killed_during_its_log_compaction_it_is_convicted_of_a_lost_write",
+    "pip install uv": "downloads",
+    "uv pip compile --generate-hashes --no-annotate --no-header --no-emit-index-url --universal --python-version 3.11 "
+    "--extra dev --extra controls pyproject.toml -o requirements.lock": "asks a registry; that the lock is complete is "
+    "tests/test_deployment.py::test_every_locked_requirement_has_a_hash_and_every_dependency_is_locked",
+    "make lint": ".ci/run does it before the tests",
+    "make test TESTS=tests/judge": "is this suite, a part of it",
+    "python -m benchmarks.targets.delays --delays constant:1 --freeze 20:2": "two minutes with the next two; shorter: "
+    "tests/users/test_freeze.py",
+    "locust -f locustfiles/envelope.py --headless -u 20 --depth 120 --rate 1000 -t 60s --host tcp://127.0.0.1:PORT": ""
+    "as the one before: tests/users/test_freeze.py",
+    "locust -f tests/users/freeze_scenario.py --headless -u 40 -t 60s --host tcp://127.0.0.1:PORT": ""
+    "as the one before: tests/users/test_freeze.py",
     "cd lines && ../.venv/bin/swarmproof run plan.toml": "tests/swarmproof/new/test_protocol.py::"
     "test_the_tests_that_it_writes_pass",
 }
