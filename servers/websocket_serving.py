@@ -247,7 +247,8 @@ class WebSocketConnection(Connection):
         self._flush(late)
         error = websocket.error
         if error is not None:
-            self.finish(error.reason, error.detail)
+            # What a handshake is refused for is quoted behind a colon: no log line holds what a client sent.
+            self.finish(error.reason, error.detail.partition(":")[0])
         elif websocket.close_now or closed is not None:
             self.finish(CLIENT_CLOSED if self._opened_s else PLAIN_HTTP)
 

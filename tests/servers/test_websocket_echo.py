@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 
 from tests.processes import ServerProcess, wait_until
 from tests.servers.clients import RawClient, http_request, metric
+from tests.servers.websocket_attacks import BAD_HANDSHAKES, VIOLATIONS
 from tests.servers.websocket_clients import (
     BINARY,
     CLOSE,
@@ -112,27 +113,6 @@ def test_closing_handshake_echoes_the_code(attacked: ServerProcess) -> None:
         assert raw.receive_until_closed() == b""
 
 
-VIOLATIONS = {
-    "an unmasked frame": (frame(TEXT, b"x", masked=False), 1002),
-    "a reserved bit": (frame(TEXT, b"x", reserved=0b100), 1002),
-    "a reserved opcode": (frame(0x3, b"x"), 1002),
-    "a long control frame": (frame(PING, b"x" * 126), 1002),
-    "a fragmented control frame": (frame(PING, b"x", fin=False), 1002),
-    "a continuation of nothing": (frame(CONTINUATION, b"x"), 1002),
-    "a message inside a message": (frame(TEXT, b"x", fin=False) + frame(TEXT, b"y"), 1002),
-    "a close code of one byte": (frame(CLOSE, b"\x03"), 1002),
-    "a forbidden close code": (frame(CLOSE, b"\x03\xed"), 1002),
-    "text that is not UTF-8": (frame(TEXT, b"\xc3\x28"), 1007),
-    "fragmented text that is not UTF-8": (frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"\x28"), 1007),
-    "a message over the limit": (frame(BINARY, b"x" * 1_048_577), 1009),
-    "a length over the limit, announced": (b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff", 1009),
-    "fragments over the limit": (
-        frame(BINARY, b"x" * 600_000, fin=False) + frame(CONTINUATION, b"x" * 600_000),
-        1009,
-    ),
-}
-
-
 @pytest.mark.parametrize("what", VIOLATIONS)
 def test_violation_closes_with_its_code_and_others_are_served(attacked: ServerProcess, what: str) -> None:
     data, code = VIOLATIONS[what]
@@ -143,19 +123,6 @@ def test_violation_closes_with_its_code_and_others_are_served(attacked: ServerPr
         assert bad.closed_by_server()
         good.send(frame(TEXT, b"unmoved"))
         assert good.next_frame() == (TEXT, b"unmoved")
-
-
-BAD_HANDSHAKES = {
-    "not HTTP at all": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
-    "a POST": (request(first_line="POST / HTTP/1.1"), 405),
-    "no upgrade": (request({"Host": "x"}), 426),
-    "no key": (request({k: v for k, v in HANDSHAKE.items() if k != "Sec-WebSocket-Key"}), 400),
-    "a short key": (request({**HANDSHAKE, "Sec-WebSocket-Key": "c2hvcnQ="}), 400),
-    "another version": (request({**HANDSHAKE, "Sec-WebSocket-Version": "8"}), 400),
-    "a header line without a colon": (b"GET / HTTP/1.1\r\nnonsense\r\n\r\n", 400),
-    "a line that is too long": (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", 414),
-    "too many headers": (request({f"X-{n}": "y" for n in range(1000)}), 431),
-}
 
 
 @pytest.mark.parametrize("what", BAD_HANDSHAKES)
