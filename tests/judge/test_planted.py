@@ -197,3 +197,14 @@ def test_a_hot_key_whose_replies_name_no_version_gets_an_answer_within_the_limit
     verdict = check_history(history, limits=limits)
     assert verdict.verdict in (VALID, UNKNOWN)
     assert verdict.judged_in_s < 60 * limits.total_time_s
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lie_about_a_hot_key_is_convicted_among_many_unknown_outcomes(seed: int) -> None:
+    """Once in eight thousand operations a reader is told what had been there long before."""
+    history = simulate(seed, clients=100, registers=1, lists=1, seconds=1.0, kills_s=(), unknown=0.05)
+    reads = [op for op in history if op.op == "get" and op.status == "ok" and op.key == "key-0" and not op.final]
+    rng = random.Random(seed)
+    lie, told = rng.choice(reads[len(reads) // 2 :]), rng.choice(reads[: len(reads) // 4])
+    lie.out, lie.version = told.out, told.version
+    assert check_history(history).verdict == INVALID
