@@ -24,6 +24,9 @@ SILENT_S: Final = 15.0
 #: After its last line of progress Locust writes its histograms and its part of run.json.
 WRITTEN_WITHIN_S: Final = 30.0
 
+#: Who starts the next test before the last is judged waits so long: less than the control channel does.
+JUDGED_WITHIN_S: Final = 45.0
+
 #: What Locust calls itself when a test is over.
 OVER: Final = frozenset({"stopping", "stopped", "cleanup", "ready"})
 
@@ -40,7 +43,7 @@ class _Test:
         self.reader = ProgressReader(run)
         self.started = False
         self.over = False
-        self.judged = False
+        self.judged = threading.Event()
         self.heard_at = time.monotonic()
 
 
@@ -55,10 +58,10 @@ class WebSession(Session):
         self._supervisor.next_run = self.next_run
 
     def next_run(self) -> RunDirectory:
-        """A directory for the test that is about to begin. Errors: ValueError while the last one is not judged."""
+        """A directory for the test that is about to begin, once the last is judged. Errors: ValueError."""
+        if not self._test.judged.wait(JUDGED_WITHIN_S):
+            raise ValueError("the last test is still being read back and judged; start the next one in a moment")
         with self._lock:
-            if not self._test.judged:
-                raise ValueError("the last test is still being read back and judged; start the next one in a moment")
             request = self._request
             run = RunDirectory.create(request.root, request.name)
             targets = self._supervisor.targets
@@ -70,13 +73,13 @@ class WebSession(Session):
 
     def settle(self) -> None:
         """At the end of the command: what was not judged yet is read back, then the targets are stopped."""
-        if self._test.judged:
+        if self._test.judged.is_set():
             self._supervisor.stop_targets()
         else:
             super().settle()
 
     def conclude(self) -> int:
-        if not self._test.judged:
+        if not self._test.judged.is_set():
             self._codes.append(super().conclude())
         elif self._problems:  # what went wrong when the last test was over already
             for problem in self._problems:
@@ -90,7 +93,7 @@ class WebSession(Session):
                 raise KeyboardInterrupt  # `swarmproof down` is a Ctrl-C from elsewhere
             with self._lock:
                 test = self._test
-            if test.judged:
+            if test.judged.is_set():
                 continue
             self._look_at(test, live)
             if test.over:
@@ -129,8 +132,7 @@ class WebSession(Session):
         self._codes.append(super().conclude())
         self._problems = []
         self._supervisor.stage = "judged"
-        with self._lock:
-            test.judged = True
+        test.judged.set()
         self._printer.say(f"web UI still at {self._fleet.web_address}; start the next test there, or end with Ctrl-C")
 
     @staticmethod
