@@ -1,8 +1,9 @@
 """Are the percentiles true? Runs against a server whose delays are known, and the truth beside what was measured.
 
-    python -m benchmarks.accuracy             all cases, about ten minutes
-    python -m benchmarks.accuracy --quick     the same cases shorter, about four minutes
-    python -m benchmarks.accuracy --only freeze
+    python -m benchmarks.accuracy                      all cases, a quarter of an hour
+    python -m benchmarks.accuracy --short              the same cases shorter, about eight minutes
+    python -m benchmarks.accuracy --only frozen
+    python -m benchmarks.accuracy --output table.md    the table also into a file
 
 *Truth* is computed: from the delays that the server was told to make, the freeze that it was told to have, and the
 schedule of the load. *Server* is what the server itself noted that it did: where that is off the truth, the machine
@@ -21,7 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,14 +72,15 @@ class Outcome(NamedTuple):
     little: str
 
 
-def cases(*, quick: bool) -> Iterator[Case]:
-    long_s, short_s = (20.0, 8.0) if quick else (60.0, 20.0)
+def cases(*, short: bool) -> Iterator[Case]:
+    long_s, short_s = (20.0, 8.0) if short else (60.0, 20.0)
     frozen_s = long_s / 30  # two seconds in sixty
     for workers in (1, 2):
         lanes = math.ceil(RATE_PER_S * frozen_s / CLOSED_USERS * 1.2)
         yield Case("1 ms, frozen once", "constant:1", True, long_s, workers, frozen_s, depth=lanes)
         yield Case("1 ms, frozen once", "constant:1", False, long_s, workers, frozen_s, think_s=0.019)
         for name, delays in (
+            ("constant 20 ms", "constant:20"),
             ("uniform 10 to 30 ms", "uniform:10:30"),
             ("exponential, mean 20 ms", "exponential:20"),
             ("98 % 15 ms, 2 % 200 ms", "two:15:200:0.02"),
@@ -236,27 +238,58 @@ def _ms(value_us: float) -> str:
     return f"{value_us / 1000:>10.3f}"
 
 
+def table(results: Sequence[tuple[Case, Outcome]]) -> str:
+    """Markdown: three lines for each case; figures that are off the truth in bold."""
+    lines = ["| delays | load | | " + " | ".join(f"p{percent:g}" for percent in PERCENTS) + " |"]
+    lines.append("|---|---|---|" + "---|" * len(PERCENTS))
+    for case, outcome in results:
+        frozen = f" for {case.freeze_s:.2g} s in {case.seconds:g}" if case.freeze_s else ""
+        kind = f"open, {RATE_PER_S}/s" if case.is_open else f"closed, {CLOSED_USERS} users"
+        plural = "s" if case.workers > 1 else ""
+        head = [f"{case.name}{frozen}", f"{kind}, {case.workers} worker{plural}"]
+        for who, figures in (("truth", outcome.truth), ("swarmproof", outcome.ours), ("stock Locust", outcome.stock)):
+            cells = [_cell(figures[percent], outcome.truth[percent]) for percent in PERCENTS]
+            lines.append(f"| {' | '.join([*head, who, *cells])} |")
+            head = ["", ""]
+    return "\n".join(lines)
+
+
+def _cell(value_us: float, truth_us: float) -> str:
+    text = f"{value_us / 1000:.3f}"
+    return text if is_right(value_us, truth_us) else f"**{text}**"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="shorter runs")
+    parser.add_argument("--short", "--quick", action="store_true", help="shorter runs")
+    parser.add_argument("--output", default="", metavar="FILE", help="write the table as Markdown into this file")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--kind", choices=["open", "closed"], help="only open or only closed load")
     parser.add_argument("--workers", type=int, help="only with so many workers")
     arguments = parser.parse_args()
     machine = f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
-    print(f"{machine}, load {os.getloadavg()[0]:.1f}")
+    machine += f", load average {os.getloadavg()[0]:.1f} at the start"
+    print(machine)
     print("all times in ms; right is within 1 % or 50 us of the truth")
     off = total = 0
-    for case in cases(quick=arguments.quick):
+    results: list[tuple[Case, Outcome]] = []
+    for case in cases(short=arguments.short):
         if arguments.only not in case.name or arguments.workers not in (None, case.workers):
             continue
         if arguments.kind not in (None, "open" if case.is_open else "closed"):
             continue
         with tempfile.TemporaryDirectory(prefix="accuracy-") as directory:
-            off += show(case, measure(case, Path(directory)))
+            results.append((case, measure(case, Path(directory))))
+            off += show(*results[-1])
         total += len(PERCENTS)
         sys.stdout.flush()
-    print(f"\n{total - off} of {total} percentiles within 1 % or 50 us; load at the end {os.getloadavg()[0]:.1f}")
+    found = (
+        f"{total - off} of {total} percentiles within 1 % or 50 us; load average {os.getloadavg()[0]:.1f} at the end"
+    )
+    text = f"{machine}. All in ms; bold is off the truth by more than 1 % and 50 us.\n\n{table(results)}\n\n{found}\n"
+    print(f"\n{text}")
+    if arguments.output:
+        Path(arguments.output).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
