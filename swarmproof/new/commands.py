@@ -15,7 +15,9 @@ def new() -> None:
 
 @app.command()
 def protocol(
-    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and _, such as lines or device_link.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and _, such as lines or device_link.")
+    ],
     directory: Annotated[
         Path | None, typer.Option("--directory", "-d", metavar="DIR", help="Where; by default a new folder NAME.")
     ] = None,
@@ -24,9 +26,13 @@ def protocol(
 
     Example: `swarmproof new protocol lines`
     """
+    import shlex
+
     from swarmproof.new.protocol import write_protocol
 
     folder = directory if directory is not None else Path(name)
     for path, what in write_protocol(name, folder):
         typer.echo(f"{path!s:<{len(str(folder)) + len(name) + 20}}  {what}")
-    typer.echo(f"\nnow: cd {folder} && swarmproof run plan.toml\nthe tests: pip install pytest && pytest")
+    typer.echo(
+        f"\nnow: cd {shlex.quote(str(folder))} && swarmproof run plan.toml\nthe tests: pip install pytest && pytest"
+    )

@@ -130,14 +130,14 @@ SCENES = {
             Step("swarmproof zoo plan freeze > freeze.toml"),
             Step(
                 "SWARMPROOF_ZOO=1 swarmproof run freeze.toml",
-                "SWARMPROOF_ZOO=1 swarmproof run freeze.toml -t 5s",
+                "SWARMPROOF_ZOO=1 swarmproof run freeze.toml -t 4s",
                 ("thresholds      missed",),
                 code=4,
             ),
             Step("sed '/rate/d' freeze.toml > closed.toml"),
             Step(
                 "SWARMPROOF_ZOO=1 swarmproof run closed.toml",
-                "SWARMPROOF_ZOO=1 swarmproof run closed.toml -t 5s",
+                "SWARMPROOF_ZOO=1 swarmproof run closed.toml -t 4s",
                 ("1 of 1 thresholds kept",),
             ),
         ),
