@@ -31,7 +31,7 @@ class _Person(UserMixin):  # type: ignore[misc]
 
 def install(web_ui: Any, blueprint: Blueprint, base: str) -> None:
     """Make the login work with the password of the environment; nothing when there is none."""
-    password = os.environ.get(PASSWORD_VARIABLE, "")
+    password = os.environ.get(PASSWORD_VARIABLE, "").strip()
     name = os.environ.get(USER_VARIABLE, "") or DEFAULT_USER
     if not password:
         return

@@ -8,6 +8,7 @@ A POST is only taken from a page of this very UI: another site's page can send n
 """
 
 import csv
+import functools
 import io
 import logging
 import time
@@ -18,7 +19,6 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, request
 from gevent.lock import BoundedSemaphore
-from werkzeug.exceptions import HTTPException
 
 from records.run_directory import REPORT_HTML
 from swarmproof.control import ControlError
@@ -98,23 +98,11 @@ def attach(environment: Any, live: Live) -> None:
         return response
 
 
-def _blueprint(guarded: Callable[[Any], Any], live: Live, base: str) -> Blueprint:
+def _blueprint(guarded_by_login: Callable[[Any], Any], live: Live, base: str) -> Blueprint:
     blueprint = Blueprint("swarmproof", __name__, url_prefix=base or None)
 
-    @blueprint.errorhandler(BadRequest)
-    def refuse(error: BadRequest) -> Response:
-        return _sentence(str(error), error.status)
-
-    @blueprint.errorhandler(ControlError)
-    def refused_by_supervisor(error: ControlError) -> Response:
-        return _sentence(str(error), 409)
-
-    @blueprint.errorhandler(Exception)
-    def fail(error: Exception) -> Response:
-        if isinstance(error, HTTPException):
-            return _sentence(error.description or error.name, error.code or 500)
-        logger.exception("the page /swarmproof met a mistake of its own")
-        return _sentence(f"this page met a mistake of its own ({type(error).__name__}); the log has it", 500)
+    def guarded(view_function: Callable[..., Response]) -> Any:
+        return guarded_by_login(_answering(view_function))
 
     @blueprint.get("/swarmproof")
     @guarded
@@ -170,6 +158,24 @@ def _blueprint(guarded: Callable[[Any], Any], live: Live, base: str) -> Blueprin
         return _fresh(jsonify({"said": carry_out(live, body)}))
 
     return blueprint
+
+
+def _answering(view: Callable[..., Response]) -> Callable[..., Response]:
+    """Errors as answers. Inside the login's guard, which would take them for its own and show them as a page."""
+
+    @functools.wraps(view)
+    def answer(*arguments: Any, **named: Any) -> Response:
+        try:
+            return view(*arguments, **named)
+        except BadRequest as error:
+            return _sentence(str(error), error.status)
+        except ControlError as error:
+            return _sentence(str(error), 409)
+        except Exception as error:
+            logger.exception("the page /swarmproof met a mistake of its own")
+            return _sentence(f"this page met a mistake of its own ({type(error).__name__}); the log has it", 500)
+
+    return answer
 
 
 def carry_out(live: Live, body: dict[str, Any]) -> str:
