@@ -41,7 +41,7 @@ HOST = "--host tcp://127.0.0.1:9000"
 SOONER = "; ".join(
     f"sed -i 's/{shown}/{typed}/' my-plan.toml"
     for shown, typed in (
-        ('^at = "10s"', 'at = "1s"'),
+        ('^at = "10s"', 'at = "2s"'),
         ('^restart_after = "2s"', 'restart_after = "200ms"'),
         ('"< 50ms"', '"< 5s"'),
     )
@@ -53,17 +53,17 @@ SCENES = {
         (
             Step(
                 "swarmproof run shout.toml",
-                "swarmproof run shout.toml -t 2s",
+                "swarmproof run shout.toml -t 3s",
                 ("verdict INVALID", "payload mismatch", "is not the answer to"),
                 code=1,
             ),
             Step("head -n 1 runs/latest/violations/*.jsonl", says=('"kind": "payload mismatch"',)),
             Step("", "sed -i 's/self.server.answer/answer/' shout_server.py"),
             Step("", r"sed -i 's/\( *\)allow_reuse_address.*/&\n\1request_queue_size = 128/' shout_server.py"),
-            Step("swarmproof run shout.toml", "swarmproof run shout.toml -t 1s", ("verdict VALID",)),
+            Step("swarmproof run shout.toml", "swarmproof run shout.toml -t 2s", ("verdict VALID",)),
             Step(
                 'swarmproof run shout.toml -u 50 --fault "kill shout @3s restart 500ms"',
-                'swarmproof run shout.toml -u 50 -t 3s --fault "kill shout @1s restart 200ms"',
+                'swarmproof run shout.toml -u 50 -t 4s --fault "kill shout @2s restart 200ms"',
                 ("it was killed by SIGKILL", "shout is back", "1 of 1 faults took effect"),
             ),
             Step("swarmproof run shout.toml --rate 2000", "swarmproof run shout.toml --rate 2000 --dry-run"),
@@ -85,7 +85,7 @@ SCENES = {
         (
             Step("export PATH=$PWD/.venv/bin:$PATH"),
             Step("swarmproof --help", says=("run", "check", "new")),
-            Step("swarmproof run envelope -t 10s", "swarmproof run envelope -t 1s", ("verdict VALID",)),
+            Step("swarmproof run envelope -t 10s", "swarmproof run envelope -t 2s", ("verdict VALID",)),
             Step("swarmproof check runs/latest", says=("verdict VALID",)),
             Step("swarmproof report runs/latest", says=("envelope echo",)),
             Step("swarmproof plans", says=("raft-failover",)),
@@ -122,6 +122,7 @@ SCENES = {
             Step("", "swarmproof run raft-failover -t 2s -u 4", ("verdict VALID",), code=4),
             Step("swarmproof export runs/latest -o history.jsonl", says=("operations in history.jsonl",)),
             Step("swarmproof check history.jsonl", says=("verdict VALID",)),
+            Step("", "python judge_again.py", ("valid ", 'invalid n1 acknowledged cas "5fa30663"')),
         ),
     ),
     "coordinated omission": Scene(
@@ -258,7 +259,7 @@ SCENES = {
             Step("", SOONER),
             Step(
                 "swarmproof run my-plan.toml",
-                "swarmproof run my-plan.toml -t 4s",
+                "swarmproof run my-plan.toml -t 5s",
                 ("line capitals", "1 of 1 faults took effect", "verdict VALID"),
             ),
             Step("", "./line-server --port 7000", stays="listening"),
@@ -277,7 +278,7 @@ SCENES = {
             Step("", SOONER),
             Step(
                 ".venv/bin/swarmproof run my-plan.toml",
-                ".venv/bin/swarmproof run my-plan.toml -t 4s",
+                ".venv/bin/swarmproof run my-plan.toml -t 5s",
                 ("verdict VALID", "1 of 1 faults took effect"),
             ),
         ),

@@ -12,6 +12,7 @@ import pytest
 import typer.main
 
 from swarmproof.cli import app
+from swarmproof.plan import built_in_plans
 from tests.documents.commands import DOCUMENTS, all_commands
 from tests.processes import ROOT
 
@@ -100,6 +101,35 @@ def test_every_module_and_constant_exists(path: Path) -> None:
             if not named and last not in ("NAME", "toml", "py"):
                 missing.append(dotted)
     assert missing == []
+
+
+def test_every_command_named_in_a_sentence_exists() -> None:
+    ours = typer.main.get_command(app)
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    wrong = []
+    for path in DOCUMENTS:
+        for spoken in re.findall(r"`([^`]+)`", prose(path)):
+            words = spoken.split()
+            if words[:1] == ["make"] and len(words) > 1 and words[1] not in targets:
+                wrong.append(f"{path.name}: {spoken}")
+            command = ours
+            for word in words[1:] if words[:1] == ["swarmproof"] else []:
+                children = getattr(command, "commands", {})
+                if not children:
+                    break
+                if word not in children and re.fullmatch(r"[a-z-]+", word):
+                    wrong.append(f"{path.name}: {spoken}")
+                command = children.get(word)
+    assert wrong == []
+
+
+def test_every_built_in_plan_that_is_named_exists() -> None:
+    named = {
+        word
+        for text in [SHELL_TEXT, *(prose(path) for path in DOCUMENTS)]
+        for word in re.findall(r"swarmproof run ([a-z][a-z-]+)(?![\w.-])", text)
+    }
+    assert sorted(named - built_in_plans().keys()) == []
 
 
 def anchor(heading: str) -> str:
