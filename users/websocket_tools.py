@@ -129,8 +129,8 @@ class ToolSession(WebSocketSession):
         if isinstance(message, HelloAck):
             if self.ready:
                 # Under a name that no call has: it answers none, not even the oldest.
-                fault = RemoteProtocolError(OUT_OF_TURN, "a second hello_ack")
-                return ToolAnswer(SECOND_HELLO_ACK, None, fault, None, text)
+                out_of_turn = RemoteProtocolError(OUT_OF_TURN, "a second hello_ack")
+                return ToolAnswer(SECOND_HELLO_ACK, None, out_of_turn, None, text)
             if message.ok:
                 self.session_id = message.session_id
                 self.ready = True
