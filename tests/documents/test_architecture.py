@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import re
+import subprocess
 import sys
 import tomllib
 
@@ -74,6 +75,9 @@ def test_every_library_that_the_packages_import_is_a_dependency() -> None:
 def test_the_rooms_are_those_of_the_tree() -> None:
     rows = [row[0].strip("`") for row in table_rows("| room |")]
     assert [room for room in rows if not (ROOT / room).is_dir()] == []
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    folders = {line.partition("/")[0] + "/" for line in listed.splitlines() if "/" in line and line[0] != "."}
+    assert sorted(folders - set(rows) - {"swarmproof/"}) == [], "folders of the repository that the table does not have"
     packages = {path.parent.name + "/" for path in ROOT.glob("*/__init__.py")} - {"tests/", "benchmarks/"}
     floors = {package + "/" for package in PROJECT["tool"]["importlinter"]["root_packages"]}
     assert sorted((packages | floors) - set(rows) - {"swarmproof/"}) == []
