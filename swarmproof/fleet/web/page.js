@@ -84,7 +84,8 @@ function frame(svg) {
   const from = 0, to = Math.max(10, data.state === "running" || data.state === "spawning" ? data.now : 0,
     t.length ? t[t.length - 1] + half : 0);
   const x = (at) => LEFT + ((Math.min(Math.max(at, from), to) - from) / (to - from)) * (box.width - LEFT - RIGHT);
-  return { width: box.width, height: box.height, from, to, x };
+  const now = Math.min(to, Math.max(data.now, t.length ? t[t.length - 1] + half : 0)); // what goes on is drawn up to here
+  return { width: box.width, height: box.height, from, to, now, x };
 }
 
 function timeAxis(parts, f, bottom) {
@@ -103,7 +104,7 @@ function bands(parts, f, top, bottom) {
     if (fault.pending || fault.at > f.to + 1) continue;
     const begin = f.x(fault.at);
     if (fault.took_effect) {
-      const end = f.x(fault.until === null ? f.to : fault.until);
+      const end = f.x(fault.until === null ? f.now : fault.until);
       parts.push(shape("rect", { class: "band", x: begin, y: top, width: Math.max(2, end - begin), height: bottom - top }));
       const first = fault.figures.first_ack_s;
       if (first !== null)
@@ -129,7 +130,7 @@ function ribbon(parts, f, top) {
     changes.forEach((change, number) => {
       const next = changes[number + 1];
       if (next && next.at <= f.from) return;
-      const begin = f.x(change.at), end = f.x(next ? next.at : f.to);
+      const begin = f.x(change.at), end = f.x(next ? Math.min(next.at, f.now) : f.now);
       if (end - begin < 0.5) return;
       const kind = change.name === null ? "nobody" : `term${names.indexOf(change.name) % 5}`;
       const rect = shape("rect", { class: `term ${kind}`, x: begin, y, width: end - begin, height: 21 });

@@ -147,7 +147,7 @@ def _fault(live: Live, fault: FaultRecord, outage: dict[str, str]) -> Row:
     figures = figures_of(fault, outage)
     seen = fault.observed if fault.took_effect else f"did not take effect: {fault.error or fault.observed}"
     return {
-        "at": f"{live.elapsed_s(fault.effect_ns or fault.requested_ns):.1f} s",
+        "at": _seconds(live.elapsed_s(fault.effect_ns or fault.requested_ns)),
         "what": fault.kind,
         "target": fault.chosen or fault.target,
         "seen": seen,
@@ -166,7 +166,7 @@ def _node(row: dict[str, Any]) -> str:
 
 
 def _seconds(figure: float | None) -> str:
-    return "" if figure is None else f"{figure:.2f} s"
+    return "" if figure is None else f"{figure:.2f}\u00a0s"  # a narrow column must not part them
 
 
 def _only(tab: str, text: str) -> Row:

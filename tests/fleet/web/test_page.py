@@ -293,9 +293,9 @@ def test_the_chart_shows_the_fault_as_a_band_and_the_leaders_as_a_ribbon(story: 
 def test_the_faults_tab_has_nodes_leader_and_availability(story: Story) -> None:
     assert re.search(r"now\tleader\tn\d\tn\d leads term \d", story.faults_tab)
     assert re.search(r"now\traft\tn1\t(leader|follower)? ?.*(running|exited)", story.faults_tab)
-    killed = re.search(r"\d s\tkill\tn\d\t.*SIGKILL.*", story.faults_tab)
+    killed = re.search(r"\d\ss\tkill\tn\d\t.*SIGKILL.*", story.faults_tab)
     assert killed
-    assert len(re.findall(r"\d\.\d\d s\b", killed[0])) >= 2  # new leader, first acknowledged write
+    assert len(re.findall(r"\d\.\d\d\ss\b", killed[0])) >= 2  # new leader, first acknowledged write
 
 
 def test_partition_is_off_without_links_and_the_page_says_why(story: Story) -> None:
