@@ -288,6 +288,8 @@ SCENES = {
         (
             Step("python -m benchmarks.compare", "python -m benchmarks.compare --help", ("--quick", "--only")),
             Step("python -m benchmarks.compare --scale", "python -m benchmarks.compare --scale --help", ("--scale",)),
+            Step("python -m benchmarks.compare --peers", "python -m benchmarks.compare --help", ("--peers",)),
+            Step("python -m benchmarks.peers", "python -m benchmarks.peers --help", ("--short", "--lie")),
             Step("python -m benchmarks.accuracy", "python -m benchmarks.accuracy --help", ("--kind", "--workers")),
         ),
     ),
