@@ -4,6 +4,7 @@
     python -m benchmarks.compare --quick            fewer repetitions, a few minutes
     python -m benchmarks.compare --only envelope    rows whose name contains this
     python -m benchmarks.compare --scale            cost and memory at 20 ... 10,000 connections
+    python -m benchmarks.compare --peers            other load tools too (benchmarks.peers), and how far behind they are
 
 Each row is measured in a process of its own against a target of its own that does little else than answer. The
 *floor* (bare gevent sockets: no codec, no check, no record) is measured beside every row, in turn, because a shared
@@ -22,6 +23,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, NamedTuple
+
+from benchmarks import peers
 
 # A starved machine takes long to start a Python process.
 START_WITHIN_S = 60
@@ -145,6 +148,10 @@ def main() -> None:
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--repetitions", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--peers", action="store_true", help="measure other load tools besides")
+    parser.add_argument(
+        "--artillery", default="", metavar="DIR", help="with --peers: an npm folder with Artillery in it"
+    )
     parser.add_argument("--json", default="", help="also write the figures to this file")
     arguments = parser.parse_args()
     rows = [row for row in (SCALE if arguments.scale else ROWS) if arguments.only.lower() in row.name.lower()]
@@ -162,9 +169,25 @@ def main() -> None:
     figures: dict[str, float] = {}
     for row in rows:
         print(_line(row, samples[row.name], figures))
+    if arguments.peers:
+        with peers.targets() as ports:
+            theirs = peers.rows(ports, 2 * seconds, artillery=arguments.artillery, repetitions=repetitions)
+        print(f"\n{peers.table(theirs)}\n\n{peers.claim(_engine_rows(rows, samples, figures), theirs)}")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(samples, file)
+
+
+def _engine_rows(
+    rows: list[Row], samples: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]], figures: dict[str, float]
+) -> list[peers.Row]:
+    """Ours, as the peers' table has them."""
+    found = []
+    for row in rows:
+        if row.engine and row.name in figures:
+            cpu_us = statistics.median(result["cpu_us"] for result, _ in samples[row.name])
+            found.append(peers.Row(row.name, row.checks, True, cpu_us, None, floor_us=cpu_us / figures[row.name]))
+    return found
 
 
 def _line(row: Row, pairs: list[tuple[dict[str, Any], dict[str, Any]]], figures: dict[str, float]) -> str:
