@@ -131,7 +131,8 @@ class LocustFleet:
             arguments += ["-t", f"{max(1, math.ceil(load.run_time_s))}s"]
         if load.web_port is not None:
             arguments += ["--web-host", LOOPBACK, "--web-port", str(load.web_port)]
-            self.web_address = f"http://{LOOPBACK}:{load.web_port}"
+            base = load.options.get("web_base_path", "")
+            self.web_address = f"http://{LOOPBACK}:{load.web_port}{base}"
         else:
             arguments += ["--headless", "--only-summary"]
         if load.rate is not None:
