@@ -324,6 +324,10 @@ ELSEWHERE = {
     "--extra dev --extra controls pyproject.toml -o requirements.lock": "asks a registry; that the lock is complete is "
     "tests/test_deployment.py::test_every_locked_requirement_has_a_hash_and_every_dependency_is_locked",
     "make lint": ".ci/run does it before the tests",
+    "swarmproof run raft-failover --web": "in a browser, with a plan of its own: "
+    "tests/fleet/web/test_page.py::test_when_the_test_has_ended_it_is_judged_and_the_report_can_be_opened",
+    "SWARMPROOF_WEB_PASSWORD='a good one' locust -f locustfiles/envelope.py --web-login --web-base-path /load": "in a "
+    "browser: tests/fleet/web/test_login.py::test_login_base_path_and_a_run_without_a_supervisor",
     "make test TESTS=tests/judge": "is this suite, a part of it",
     "python -m benchmarks.targets.delays --delays constant:1 --freeze 20:2": "two minutes with the next two; shorter: "
     "tests/users/test_freeze.py",
