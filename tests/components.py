@@ -14,6 +14,8 @@ PACKAGES = {
     "promtool": "prometheus",
     "prometheus": "prometheus",
     "docker-compose": "docker-compose",
+    "curl": "curl",
+    "openssl": "openssl",
     "node": "nodejs",
 }
 

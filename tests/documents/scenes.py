@@ -28,10 +28,11 @@ class Step(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Steps in one folder, with the files of one document."""
+    """Steps in one folder, with the files of one document; `needs` are programs that a machine may lack."""
 
     document: str
     steps: tuple[Step, ...]
+    needs: tuple[str, ...] = ()
 
 
 ENVELOPE = Step("", "python -m servers.envelope --port 9000", stays="envelope listening on")
@@ -195,6 +196,7 @@ SCENES = {
                 stays="raft listening on",
             ),
         ),
+        needs=("curl", "openssl"),
     ),
     "fleets": Scene(
         "docs/fleets.md",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from swarmproof.targets.ports import free_ports
+from tests.components import require
 from tests.documents.commands import Shown, all_commands, files_of, stray_commands
 from tests.documents.scenes import ELSEWHERE, PORTS, SCENES, Scene, Step
 from tests.processes import ROOT, wait_until
@@ -107,6 +108,8 @@ class Folder:
 @pytest.mark.parametrize("name", SCENES)
 def test_the_commands_of_a_scene_do_what_the_document_says(name: str, tmp_path: Path) -> None:
     scene = SCENES[name]
+    for program in scene.needs:
+        require(program)
     folder = Folder(tmp_path, scene)
     try:
         for step in scene.steps:
