@@ -13,6 +13,9 @@ def generator_lines(load: dict[str, Any]) -> list[str]:
     share = load.get("generator_cpu_share")
     if isinstance(share, int | float):
         parts.append(f"used {share:.0%} of a core")
+    lagged = load.get("lagged_seconds")
+    if isinstance(lagged, list) and lagged:
+        parts.append(f"lagged in {len(lagged)} seconds, whose latencies contain its own")
     if load.get("rate"):
         parts.append(f"dropped {load.get('dropped') or 0} arrivals")
     if clocks := clock_text(load):
@@ -23,6 +26,11 @@ def generator_lines(load: dict[str, Any]) -> list[str]:
         lines.append(str(little["text"]))
     if lost := lost_text(load):
         lines.append(lost)
+    if dropped := load.get("dropped"):
+        lines.append(
+            f"{dropped} arrivals were DROPPED: no user was free in time; use more users (-u, --depth) or workers, "
+            "or a lower rate"
+        )
     if advice := load.get("generator_advice"):
         lines.append(str(advice))
     return lines

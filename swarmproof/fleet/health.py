@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import numpy as np
 
+from records.clock import read_clock, shift_ns
 from records.histogram import Histogram, merge
 
 PROBE_EVERY_S = 0.05
@@ -22,6 +23,9 @@ CPU_SHARE_LIMIT = 0.9
 #: A p99 lateness above this is worth a word: it is more than timers and a busy turn explain.
 LAG_LIMIT_S = 0.05
 
+#: So many seconds with lag are kept by name, the first of a run: an hour of nothing else says enough.
+LAGGED_KEPT = 3_600
+
 _NS_PER_S = 1_000_000_000
 
 
@@ -30,12 +34,14 @@ class HealthProbe:
 
     def __init__(self) -> None:
         self._lateness_ns = array("q")
+        self._lagged: set[int] = set()
         self._greenlet: Any = None
         self._cpu_s = self._wall_s = 0.0
 
     def start(self) -> None:
         self.stop()
         self._lateness_ns = array("q")
+        self._lagged = set()
         self._cpu_s, self._wall_s = time.process_time(), time.monotonic()
         self._greenlet = gevent.spawn(self._probe)
 
@@ -52,25 +58,30 @@ class HealthProbe:
             gevent.sleep(max(0.0, (due_ns - time.monotonic_ns()) / _NS_PER_S))
             late_ns = time.monotonic_ns() - due_ns
             self._lateness_ns.append(late_ns)
+            if late_ns > LAG_LIMIT_S * _NS_PER_S:
+                self._lagged.update(range(due_ns // _NS_PER_S, (due_ns + late_ns) // _NS_PER_S + 1))
             if late_ns > period_ns:  # the turns missed meanwhile were as late as they had been due
                 missed = late_ns // period_ns
                 self._lateness_ns.extend(late_ns - turn * period_ns for turn in range(1, missed + 1))
                 due_ns += missed * period_ns
 
     def take(self) -> dict[str, Any]:
-        """Plain data: packed lateness in microseconds, and the share of a core used."""
+        """Plain data: packed lateness in microseconds, the share of a core used, the seconds that lagged."""
         cpu_s, wall_s = time.process_time(), time.monotonic()
         share = (cpu_s - self._cpu_s) / max(1e-9, wall_s - self._wall_s)
         self._cpu_s, self._wall_s = cpu_s, wall_s
         lateness = np.frombuffer(self._lateness_ns, dtype=np.int64) // 1000
         self._lateness_ns = array("q")
-        return {"lag": Histogram.of(lateness).pack(), "cpu_share": share}
+        lagged, self._lagged = sorted(self._lagged), set()
+        return {"lag": Histogram.of(lateness).pack(), "cpu_share": share, "lagged": lagged, "clock": read_clock()}
 
 
 class Health:
     """What all load-generating processes of a run said of themselves."""
 
     def __init__(self) -> None:
+        self.lagged: set[int] = set()  # seconds of our monotonic clock in which some process lagged
+        self._clock = read_clock()
         self._lag: dict[str, Histogram] = {}
         self._cpu: dict[str, list[float]] = {}
 
@@ -79,6 +90,9 @@ class Health:
         lag = Histogram.unpack(taken["lag"])
         self._lag[process] = merge([self._lag.get(process, Histogram()), lag])
         self._cpu.setdefault(process, []).append(float(taken["cpu_share"]))
+        if taken.get("lagged"):
+            shift_s = round(shift_ns(taken["clock"], self._clock) / _NS_PER_S)
+            self.lagged.update(int(second) + shift_s for second in taken["lagged"])
 
     def lag_p99_s(self) -> float:
         """The p99 lateness of the process that was worst, in seconds."""
@@ -98,6 +112,7 @@ class Health:
             "hub_lag_max_s": round(self.lag_max_s(), 6),
             "generator_cpu_share": round(self.cpu_share(), 3),
             "generator_advice": self.advice(),
+            "lagged_seconds": sorted(self.lagged)[:LAGGED_KEPT],
         }
 
     def advice(self) -> str:

@@ -30,6 +30,27 @@ def test_a_blocked_event_loop_is_seen_for_as_long_as_it_was_blocked() -> None:
     assert health.lag_p99_s() >= PROBE_EVERY_S * 7
 
 
+def test_seconds_in_which_it_lagged_are_marked_and_others_are_not() -> None:
+    probe = HealthProbe()
+    probe.start()
+    gevent.sleep(PROBE_EVERY_S * 3)
+    begin_s = int(time.monotonic())
+    time.sleep(1.5)
+    gevent.sleep(PROBE_EVERY_S * 3)
+    gevent.sleep(PROBE_EVERY_S * 3)
+    probe.stop()
+    taken = probe.take()
+    health = Health()
+    health.add("p", taken)
+    assert {begin_s, begin_s + 1} <= health.lagged
+    assert begin_s - 2 not in health.lagged
+    assert health.facts()["lagged_seconds"] == sorted(health.lagged)
+    elsewhere = Health()  # its monotonic clock began a day later
+    monotonic_ns, wall_ns = taken["clock"]
+    elsewhere.add("q", taken | {"clock": [monotonic_ns - 86_400 * 10**9, wall_ns]})
+    assert elsewhere.lagged == {second + 86_400 for second in health.lagged}
+
+
 def test_the_cpu_share_is_of_the_time_since_the_last_take() -> None:
     probe = HealthProbe()
     probe.start()

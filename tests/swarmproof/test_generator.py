@@ -18,8 +18,14 @@ def test_dropped_arrivals_and_foreign_clocks_are_told() -> None:
         "a": {"offset_s": 0.0, "error_s": 0.0, "shared": True},
         "b": {"offset_s": 3.0, "error_s": 0.0004, "shared": False},
     }
-    (line,) = generator_lines({**HEALTHY, "rate": "500", "dropped": 3, "clocks": clocks})
+    line = generator_lines({**HEALTHY, "rate": "500", "dropped": 3, "clocks": clocks})[0]
     assert line.endswith("; dropped 3 arrivals; 1 of 2 workers have clocks of their own, known to ±0.4 ms")
+
+
+def test_drops_say_what_helps_and_lagging_seconds_are_counted() -> None:
+    first, second = generator_lines({**HEALTHY, "rate": "500", "dropped": 3, "lagged_seconds": [7, 8]})
+    assert "lagged in 2 seconds, whose latencies contain its own" in first
+    assert second.startswith("3 arrivals were DROPPED: no user was free in time; use more users")
 
 
 def test_lost_workers_say_what_went_with_them() -> None:
