@@ -170,7 +170,7 @@ class Session:
             fleet.start()
             if fleet.web_address:
                 self._printer.say(f"web UI at {fleet.web_address}; start the load there, end it here with Ctrl-C")
-            with LiveProgress(self._printer, self._supervisor.clusters, self._plan.load.run_time) as live:
+            with self._live_progress() as live:
                 self._follow(live)
         except KeyboardInterrupt:
             self._interrupted = True
@@ -183,6 +183,15 @@ class Session:
         problem = fleet.problem()
         if problem:
             self._problems.append(problem)
+
+    def _live_progress(self) -> LiveProgress:
+        return LiveProgress(
+            self._printer,
+            self._supervisor.clusters,
+            self._plan.load.run_time,
+            active=self._supervisor.engine.active,
+            upcoming=[(fault.due_s, fault.spec.what) for fault in self._schedule],
+        )
 
     def settle(self) -> None:
         """Heal and read everything back, then stop."""

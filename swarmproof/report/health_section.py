@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any, Final
 
-from swarmproof.report.contents import Contents
-from swarmproof.report.wording import count, duration
+from swarmproof.generator import generator_lines
+from swarmproof.report.contents import BROKEN, Contents
+from swarmproof.report.wording import count
 
 #: More changes of state than this say nothing more to a reader.
 _MOST_CHANGES: Final = 100
@@ -60,12 +61,19 @@ def generator_section(contents: Contents) -> str:
     """Whether the load generator kept up, "" when it said nothing."""
     load = contents.load
     rows = list(_generator_rows(contents, load))
-    if not rows:
+    if not rows and not _words(load):
         return ""
     body = "".join(f"<tr><th>{escape(name)}</th><td>{text}</td></tr>" for name, text in rows)
-    advice = load.get("generator_advice")
-    warning = f"<p class='unknown'>{escape(str(advice))}</p>" if advice else ""
-    return f"<section><h2>The load generator</h2><table class='about'>{body}</table>{warning}</section>"
+    lines = "".join(f"<li>{escape(line)}</li>" for line in _words(load))
+    return f"<section><h2>The load generator</h2><table class='about'>{body}</table><ul>{lines}</ul></section>"
+
+
+def _words(load: dict[str, Any]) -> list[str]:
+    """What it says of itself; the figures are the file's, and may be anything."""
+    try:
+        return generator_lines(load)
+    except BROKEN:
+        return ["what the generator said of itself cannot be read"]
 
 
 def _generator_rows(contents: Contents, load: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -77,36 +85,15 @@ def _generator_rows(contents: Contents, load: dict[str, Any]) -> Iterable[tuple[
         where = f" in {workers} worker processes" if workers else " in one process"
         asked = f" (of {users} asked for)" if isinstance(users, int) and users != peak else ""
         yield "users", escape(f"{peak}{asked}{where}")
-    lost = load.get("lost_workers")
-    if isinstance(lost, list) and lost:
-        yield "workers lost", f"<span class='unknown'>{escape(', '.join(map(str, lost)))}</span>"
-    p99_s, max_s = _number(load.get("hub_lag_p99_s", last.get("hub_lag_p99_s"))), _number(load.get("hub_lag_max_s"))
-    if p99_s is not None:
-        most = f", at most {duration(max_s * 1e6)}" if max_s is not None else ""
-        yield "punctuality", escape(f"its event loop woke its users {duration(p99_s * 1e6)} late or less (p99){most}")
-    share = _number(load.get("generator_cpu_share", last.get("generator_cpu_share")))
-    if share is not None:
-        yield "CPU", escape(f"{share:.0%} of a core, its busiest process")
     if load.get("rate"):
         numbers = [load.get(name, last.get(name, 0)) for name in ("issued", "dropped", "unissued")]
         issued, dropped, unissued = (number if isinstance(number, int) else 0 for number in numbers)
         text = f"at {load['rate']} a second: {count(issued)} issued, {count(dropped)} dropped"
         text += f", {count(unissued)} due when the run ended" if unissued else ""
         yield "arrivals", f"<span class='{'unknown' if dropped else ''}'>{escape(text)}</span>"
-    elif isinstance(peak, int) and contents.latency.seconds():
-        busy = _busy_users(contents)
-        yield (
-            "Little's law",
-            escape(f"on average {busy:.1f} requests were waiting for their reply (rate × mean response time)"),
-        )
     cancelled = last.get("cancelled")
     if isinstance(cancelled, int) and cancelled:
         yield "cancelled", escape(f"{count(cancelled)} requests were in flight when the run ended; they count nowhere")
-
-
-def _busy_users(contents: Contents) -> float:
-    summary = contents.latency.summary()
-    return summary.rate * summary.mean_us / 1e6
 
 
 def breaker_section(contents: Contents) -> str:
@@ -138,7 +125,3 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 def _texts(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -66,7 +66,7 @@ def what_happened(fault: FaultRecord, at_s: float) -> str:
     leader = fault.target == "leader" or (bool(fault.chosen) and node(fault.before.get("leader")) == chosen)
     who = f"leader {chosen}" if leader and chosen != "leader" else chosen
     known = _HAPPENED.get(fault.kind)
-    if known is None or ("{how}" in known and not fault.how):
+    if known is None or not fault.took_effect or ("{how}" in known and not fault.how):
         return f"{fault.kind} of {who} at {at_s:.1f} s"
     # Not with str.format: names are the user's, and may hold braces.
     return f"{known.replace('{how}', fault.how.replace('{', '(')).replace('{who}', who)} at {at_s:.1f} s"

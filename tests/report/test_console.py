@@ -112,7 +112,7 @@ def test_a_half_finished_run_is_reported_with_a_note(half_there: list[RunDirecto
 def test_markup_in_a_name_stays_text(tmp_path_factory: pytest.TempPathFactory, valid: RunDirectory) -> None:
     out = io.StringIO()
     record = FaultRecord(1, "kill", "[bold]x[/bold]", took_effect=False, error="[red]gone")
-    assert fault_line(record, 1.0) == "[bold]x[/bold] killed at 1.0 s; it did not take effect: [red]gone"
+    assert fault_line(record, 1.0) == "kill of [bold]x[/bold] at 1.0 s; it did not take effect: [red]gone"
     print_report(valid, Console(file=out, force_terminal=True))
 
 
