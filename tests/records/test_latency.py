@@ -1,5 +1,7 @@
 """Histograms lose nothing when folded, packed, shipped and merged, and agree with the HdrHistogram library."""
 
+import math
+from fractions import Fraction
 from pathlib import Path
 
 import msgpack
@@ -32,15 +34,25 @@ values = st.lists(st.integers(min_value=1, max_value=HIGHEST_US), min_size=1, ma
 
 
 @given(values)
-def test_percentiles_equal_those_of_the_library(recorded: list[int]) -> None:
+def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed(recorded: list[int]) -> None:
+    ours = Histogram.of(np.array(recorded))
+    ordered = sorted(recorded)
+    for percent in ("0.1", "50", "90", "99", "99.9", "99.99", "100"):
+        value = ordered[max(1, math.ceil(Fraction(percent) * len(ordered) / 100)) - 1]
+        bucket_end = int(highest_equivalent_us(bucket_indices(np.array([value])))[0])
+        assert ours.percentile_us(float(percent)) == min(bucket_end, max(recorded))
+
+
+@given(values)
+def test_where_ranks_need_no_rounding_percentiles_equal_those_of_the_library(recorded: list[int]) -> None:
+    recorded = recorded * 100  # every whole percent is a whole rank
     library = new_hdr_histogram()
     for value in recorded:
         library.record_value(value)
     ours = Histogram.of(np.array(recorded))
-    for percent in (0.1, 50, 90, 99, 99.9, 99.99):
-        theirs = library.get_value_at_percentile(percent)
+    for percent in (1, 50, 90, 99):
         # Ours is clipped to the exact extremes, which the library's buckets have lost.
-        assert ours.percentile_us(percent) == min(max(theirs, min(recorded)), max(recorded))
+        assert ours.percentile_us(percent) == min(library.get_value_at_percentile(percent), max(recorded))
 
 
 @given(values)
