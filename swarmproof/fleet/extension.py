@@ -42,6 +42,7 @@ from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
+from swarmproof.fleet.last_reports import hear_out
 from swarmproof.fleet.little import LittlesLaw, applies, lanes_of
 from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
@@ -405,6 +406,10 @@ class RunExtension:
         self.store = LatencyStore(self._clock)
         self._unreported.reset()
 
+    def on_quitting(self, **_: Any) -> None:
+        if self.is_master:
+            hear_out(self.environment.runner)
+
     def on_quit(self, **_: Any) -> None:
         if self.is_worker:
             if self._shipper:
@@ -503,6 +508,7 @@ def _on_init(environment: Any, **_: Any) -> None:
     environment.events.report_to_master.add_listener(extension.on_report_to_master)
     environment.events.worker_report.add_listener(extension.on_worker_report)
     environment.events.reset_stats.add_listener(extension.on_reset_stats)
+    environment.events.quitting.add_listener(extension.on_quitting)
     environment.events.quit.add_listener(extension.on_quit)
     if environment.web_ui:
         _extend_web_ui(extension)
