@@ -128,10 +128,13 @@ def _fill_gaps(order: list[Step | _Gap], spare: list[Step]) -> list[tuple[Step, 
         return None
     result: list[tuple[Step, int | None]] = []
     for step, label in filled:
-        delete = spare.pop() if step is None else None
-        if delete is not None and delete.call > deadlines.pop():
+        if step is not None:
+            result.append((step, label))
+            continue
+        delete = spare.pop()
+        if delete.call > deadlines.pop():
             return None
-        result.append((step or delete, label))  # type: ignore[arg-type]
+        result.append((delete, label))
     return result
 
 
