@@ -42,6 +42,7 @@ from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
+from swarmproof.fleet.html_report import extend_html_report
 from swarmproof.fleet.last_reports import hear_out
 from swarmproof.fleet.little import LittlesLaw, applies, lanes_of
 from swarmproof.fleet.master_watch import MasterWatch, this_process
@@ -401,6 +402,12 @@ class RunExtension:
             if self.environment.web_ui:
                 thresholds.tell(self.environment, self.run)
 
+    def html_sections(self, theme: str) -> str:
+        """For Locust's HTML report."""
+        from swarmproof.report.locust_sections import locust_sections  # who asks for no report shall not wait for it
+
+        return locust_sections(self.store, self.run, theme)
+
     def on_reset_stats(self, **_: Any) -> None:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
         self.store = LatencyStore(self._clock)
@@ -510,6 +517,7 @@ def _on_init(environment: Any, **_: Any) -> None:
     environment.events.reset_stats.add_listener(extension.on_reset_stats)
     environment.events.quitting.add_listener(extension.on_quitting)
     environment.events.quit.add_listener(extension.on_quit)
+    extend_html_report(extension.html_sections)
     if environment.web_ui:
         _extend_web_ui(extension)
 

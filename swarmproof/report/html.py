@@ -13,8 +13,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from records.latency import RESPONSE, SERVICE, Summary
 from records.run_directory import REPORT_HTML, RunDirectory, write_atomically
 from swarmproof.report.contents import Contents, read_contents
@@ -73,11 +71,17 @@ def render_html(contents: Contents) -> str:
         title=escape(contents.title),
         style=STYLE,
         body="\n".join(section for section in sections if section),
-        plotly=f"<script>{get_plotlyjs()}</script>" if series else "",
+        plotly=f"<script>{_plotlyjs()}</script>" if series else "",
         data=_json(data),
         script=SCRIPT if series else "",
     )
     return encodable(page)
+
+
+def _plotlyjs() -> str:
+    from plotly.offline import get_plotlyjs  # half a second that only pages with charts need
+
+    return str(get_plotlyjs())
 
 
 def _json(data: Any) -> str:
