@@ -1,5 +1,6 @@
 """The zoo's table, for a terminal and for a document."""
 
+import re
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -9,6 +10,7 @@ from swarmproof.zoo.catalogue import CATALOGUE
 from swarmproof.zoo.healthy import Tally
 from swarmproof.zoo.run import Row
 
+_LONG_VALUE = re.compile(r"…[0-9a-f,]{10,}([0-9a-f]{6},?)(?=\")")
 _COLUMNS = ("bug", "caught", "by", "twin flagged", "what the judge said")
 
 
@@ -52,9 +54,10 @@ def healthy(tallies: Sequence[Tally]) -> Table:
 
 
 def markdown(rows: Sequence[Row]) -> str:
+    """As a document has it; of long values the last digits are enough there."""
     lines = [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
     for row in rows:
-        escaped = [cell.replace("|", "\\|") for cell in cells(row)]
+        escaped = [_LONG_VALUE.sub(r"…\1", cell).replace("|", "\\|") for cell in cells(row)]
         lines.append(f"| {' | '.join(escaped)} |")
     return "\n".join(lines) + "\n"
 

@@ -87,6 +87,8 @@ def test_the_table_keeps_its_columns_whatever_a_sentence_holds() -> None:
     split = row("split-brain")
     count_bug(split, Outcome(INVALID, 1, {"linearizability": INVALID}, "a | b", Path()), 1)
     assert "a \\| b" in markdown([split])
+    split.sentence = 'returned "…0123456789abcdef0123456789abcdef", and "…1234ab," and "…789abc"'
+    assert 'returned "…abcdef", and "…1234ab," and "…789abc"' in markdown([split])
     assert "caught 1/1 (linearizability 1)" in line_of(split)
 
 
