@@ -36,6 +36,7 @@ from protocols.websocket_connection import (
     Connection,
     apply_mask,
     plain_headers,
+    plain_message_at,
     plain_messages,
     unmasked_frame,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Text",
     "WebSocketClient",
     "WebSocketServer",
+    "plain_message_at",
     "plain_messages",
     "unmasked_frame",
 ]

@@ -452,6 +452,22 @@ def plain_messages(data: bytes, first: int, max_size: int) -> list[bytes] | None
     return payloads
 
 
+def plain_message_at(data: bytes, start: int, first: int, max_size: int) -> tuple[bytes, int] | None:
+    """The payload of the one frame of `plain_messages` that begins at `start`, and where it ends."""
+    body, available = start + 2, len(data)
+    if body > available or data[start] != first:
+        return None
+    length = data[start + 1]
+    if length >= 126:
+        size_bytes = 2 if length == 126 else 8
+        if length > 127 or body + size_bytes > available:
+            return None
+        (length,) = (_unpack_16 if length == 126 else _unpack_64)(data, body)
+        body += size_bytes
+    end = body + length
+    return None if end > available or length > max_size else (data[body:end], end)
+
+
 def plain_headers(headers: Headers) -> dict[str, str]:
     """Names in lower case; several values of one name joined, as RFC 9110 (section 5.2) has it."""
     plain: dict[str, str] = {}

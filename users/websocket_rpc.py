@@ -120,7 +120,18 @@ class WebSocketRpcClient(Client):
         session: Any = self.connection.session
         return wire_id, session.frame(encode_request(wire_id, method, params, self.dialect)), params
 
+    def is_right(self, name: str, answer: RpcAnswer, params: Any) -> bool:
+        """Whether this is what the method must answer."""
+        reply = answer.reply
+        if reply is None or reply.id is None:
+            return False
+        if name == "error_test":
+            return reply.error is not None and reply.error["code"] == INTERNAL_ERROR
+        return reply.error is None and not _wrong_result(name, params, reply.result)
+
     def _check(self, name: str, answer: RpcAnswer, params: Any) -> RequestFailure | None:
+        if self.is_right(name, answer, params):
+            return None
         reply = answer.reply
         if reply is None or reply.id is None:
             reason = answer.fault.reason if answer.fault is not None else "reply has no id"
@@ -131,17 +142,13 @@ class WebSocketRpcClient(Client):
         if reply.error is not None:
             return ServerRefused(_error_text(reply.error))
         wrong = _wrong_result(name, params, reply.result)
-        if not wrong:
-            return None
         return self._violation(PAYLOAD, name, orjson.dumps(params), _bytes(answer.text), wrong)
 
-    def _check_error_test(self, reply: RpcReply, answer: RpcAnswer) -> RequestFailure | None:
+    def _check_error_test(self, reply: RpcReply, answer: RpcAnswer) -> RequestFailure:
         if reply.error is None:
             detail = "a result where an error was due"
-        elif reply.error["code"] != INTERNAL_ERROR:
-            detail = f"code {reply.error['code']} instead of {INTERNAL_ERROR}"
         else:
-            return None
+            detail = f"code {reply.error['code']} instead of {INTERNAL_ERROR}"
         return self._violation(PAYLOAD, "error_test", b"", _bytes(answer.text), detail)
 
 

@@ -1,5 +1,6 @@
 """The engine's fast paths give the same bytes and the same messages as the plain codecs, on any input."""
 
+import json
 import struct
 
 import orjson
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from protocols.envelope import EchoWriter, Envelope, EnvelopeCodec, MsgType
 from protocols.f00d import ACK_HEAD, ACK_TAIL, FramedAckDecoder, Packet, PacketWriter, encode_ack, encode_packet
-from protocols.rpc import RequestWriter, encode_request
-from protocols.websocket import FIN_BINARY, FIN_TEXT, Binary, Text, plain_messages, unmasked_frame
+from protocols.rpc import RequestWriter, decode_reply, encode_request
+from protocols.rpc_forms import learn_form
+from protocols.websocket import FIN_BINARY, FIN_TEXT, Binary, Text, plain_message_at, plain_messages, unmasked_frame
 from tests.protocols.websockets_talking import opened_client, talking
 
 ids = st.integers(0, 2**64 - 1)
@@ -75,6 +77,62 @@ def test_rpc_requests_around_an_id_are_the_plain_requests(number, method, value,
     assert written == encode_request(digits, method, value, dialect).encode()
 
 
+ECHO_FORMS = (b'{"message":"%b","number":%d}', b'{"message": "%b", "number": %d}')
+digits_of_ids = ids.map(lambda number: f"{number:016x}")
+texts = st.text("abcdefxyz0123456789", min_size=1, max_size=40)
+
+
+def written(values, dialect, order, separators) -> bytes:
+    """A reply as some server would write it."""
+    digits, text, number = values
+    rest = {"error": None} if dialect == "call" else {"jsonrpc": "2.0"}
+    members = {"id": digits, "result": {"message": text, "number": number}, **rest}
+    return json.dumps({name: members[name] for name in order if name in members}, separators=separators).encode()
+
+
+@given(
+    st.data(),
+    st.sampled_from(["call", "jsonrpc"]),
+    st.permutations(["id", "result", "error", "jsonrpc"]),
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+)
+def test_a_learned_form_foretells_the_next_reply_of_that_server(data, dialect, order, separators):
+    first, second = ((data.draw(digits_of_ids), data.draw(texts), data.draw(st.integers(0, 10**9))) for _ in range(2))
+    example = written(first, dialect, order, separators)
+    form = learn_form(example, first[0].encode(), ECHO_FORMS, (first[1].encode(), first[2]), dialect)
+    if form is None:  # the id's or the result's text stands in it twice: nothing is learned, nothing lost
+        assert example.count(first[0].encode()) > 1
+        return
+    foretold = form.fill(second[0].encode(), (second[1].encode(), second[2]))
+    assert foretold == written(second, dialect, order, separators)
+    reply = decode_reply(foretold, dialect)
+    assert (reply.id, reply.result, reply.error) == (second[0], {"message": second[1], "number": second[2]}, None)
+
+
+@given(digits_of_ids, texts, st.integers(0, 10**9), st.integers(0, 1000), st.integers(1, 255))
+def test_no_form_is_learned_from_a_reply_that_is_not_the_right_one(digits, text, number, place, flip):
+    example = bytearray(written((digits, text, number), "call", ["id", "result", "error"], (",", ":")))
+    example[place % len(example)] ^= flip
+    form = learn_form(bytes(example), digits.encode(), ECHO_FORMS, (text.encode(), number))
+    if form is not None:  # a changed byte that changes nothing: a space in another's place
+        reply = decode_reply(bytes(example), "call")
+        assert (reply.id, reply.result, reply.error) == (digits, {"message": text, "number": number}, None)
+
+
+def test_a_reply_with_a_percent_sign_or_an_error_or_another_id_is_seen_through():
+    values = (b"a", 1)
+    odd = b'{"id":"00ff","result":{"message":"a","number":1},"error":null,"100%d":0}'
+    assert (
+        learn_form(odd, b"00ff", ECHO_FORMS, values) is None
+        or b"100%%d" in learn_form(odd, b"00ff", ECHO_FORMS, values).text
+    )
+    plain = b'{"id":"00ff","result":{"message":"a","number":1},"error":null}'
+    assert learn_form(plain, b"00ff", ECHO_FORMS, values) is not None
+    assert learn_form(plain, b"00fe", ECHO_FORMS, values) is None
+    assert learn_form(plain.replace(b"null", b'{"code":1,"message":"x"}'), b"00ff", ECHO_FORMS, values) is None
+    assert learn_form(plain[:-1], b"00ff", ECHO_FORMS, values) is None
+
+
 payloads = st.binary(max_size=200) | st.integers(120, 140).map(bytes) | st.integers(65_530, 65_540).map(bytes)
 
 
@@ -84,6 +142,11 @@ def test_whole_plain_frames_are_read_as_the_parser_reads_them(messages, first):
     client = opened_client()
     assert client.between_messages
     assert plain_messages(data, first, client.max_size) == messages
+    one_by_one, start = [], 0
+    while (found := plain_message_at(data, start, first, client.max_size)) is not None:
+        one_by_one.append(found[0])
+        start = found[1]
+    assert one_by_one == messages
     if first == FIN_BINARY:
         assert client.receive_data(data) == [Binary(message) for message in messages]
 

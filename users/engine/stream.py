@@ -24,7 +24,10 @@ MAX_TRIAL_REPLIES = 1 << 20
 
 
 class Batch(NamedTuple):
-    """Requests that were sent together. `notes` is whatever the protocol needs to know of each."""
+    """Requests that were sent together. `notes` is whatever the protocol needs to know of each.
+
+    `due` is empty for one whose reply cannot be foretold (`take_unforetold`).
+    """
 
     due: bytes
     places: int
@@ -40,6 +43,27 @@ class StreamExchange(Exchange):
     unit_bytes: int
     #: Whether replies can be foretold, with these options.
     streams: bool = True
+    #: Whether only some of the replies can be foretold: then `together` is asked before each `make`.
+    mixes: bool = False
+
+    def together(self, count: int) -> int:
+        """How many of the next `count` requests may be made in one batch."""
+        return count
+
+    def take_unforetold(self, data: bytes, start: int, now_ns: int) -> int:
+        """Judge the reply to the one request of the oldest batch, which begins at `start`, and record it if it is good.
+
+        The number of bytes that it takes; 0 when it is not whole, or anything but good.
+        """
+        return 0
+
+    def whole(self, matched_bytes: int) -> int:
+        """How many replies of the oldest batch are whole when so many bytes of it have arrived."""
+        return matched_bytes // self.unit_bytes
+
+    def start_of(self, place: int) -> int:
+        """Where in the oldest batch's due bytes the reply to this one begins."""
+        return place * self.unit_bytes
 
     def make(self, count: int) -> tuple[bytes, bytes, Any]:
         """`count` new requests: what to send, what is due, and notes."""
@@ -70,7 +94,13 @@ class StreamExchange(Exchange):
     # -- the hot path --------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> bytes:
-        if data == self._due and self._instant and not self._later and not self._ready:
+        if (
+            data == self._due
+            and self._instant
+            and not self._later
+            and not self._ready
+            and (self._places == 1 or not self.mixes or self.together(self._places) == self._places)
+        ):
             # The one batch under way has been answered, in one piece.
             return_ns = monotonic_ns()
             places = self._places
@@ -83,8 +113,12 @@ class StreamExchange(Exchange):
             return out
         if not self._is_streaming:
             self._trial -= 1
-            return super().receive(data)
+            return self.receive_apart(data)
         return self._receive_in_pieces(data)
+
+    def receive_apart(self, data: bytes) -> bytes:
+        """As `receive`, while nothing is foretold."""
+        return super().receive(data)
 
     # -- a stream that comes in other portions than it went --------------------------------------------------------
 
@@ -93,9 +127,18 @@ class StreamExchange(Exchange):
         start, freed = 0, 0
         while start < len(data):
             due = self._due
+            if not due:
+                taken = self.take_unforetold(data, start, now_ns) if self._places else 0
+                if not taken:
+                    return self._receive_otherwise(data[start:], freed, now_ns)
+                start += taken
+                freed += 1
+                self._answered_call_ns = self._call_ns
+                self._take_next()
+                continue
             left = len(due) - self._matched
             piece = data if start == 0 and len(data) <= left else data[start : start + left]
-            if not due or not due.startswith(piece, self._matched):
+            if not due.startswith(piece, self._matched):
                 return self._receive_otherwise(data[start:], freed, now_ns)
             self._matched += len(piece)
             start += len(piece)
@@ -112,7 +155,7 @@ class StreamExchange(Exchange):
 
     def _settle_matched(self, now_ns: int) -> int:
         """Record the replies of the oldest batch that are complete now."""
-        whole = self._places if self._matched == len(self._due) else self._matched // self.unit_bytes
+        whole = self._places if self._matched == len(self._due) else self.whole(self._matched)
         places = whole - self._answered
         if places:
             notes = self._notes[self._answered : whole] if self._notes else None
@@ -121,12 +164,15 @@ class StreamExchange(Exchange):
             self._answered_call_ns = self._call_ns
             self._answered = whole
         if whole == self._places:
-            self._matched = self._answered = 0
-            if self._later:
-                self._take(self._later.popleft())
-            else:
-                self._due = b""
+            self._take_next()
         return places
+
+    def _take_next(self) -> None:
+        self._matched = self._answered = 0
+        if self._later:
+            self._take(self._later.popleft())
+        else:
+            self._due, self._places = b"", 0
 
     def _take(self, batch: Batch) -> None:
         self._due, self._places, self._intended_ns, self._call_ns, self._notes = batch
@@ -136,7 +182,7 @@ class StreamExchange(Exchange):
         self.settle_down()
         if freed:
             self._free(freed, now_ns)
-        return super().receive(data)
+        return self.receive_apart(data)
 
     # -- between stream and map ------------------------------------------------------------------------------------
 
@@ -146,16 +192,17 @@ class StreamExchange(Exchange):
         self._is_streaming = False
         self._trial = self._next_trial
         self._next_trial = min(self._next_trial * 2, MAX_TRIAL_REPLIES)
-        if self._matched > self._answered * self.unit_bytes:
+        start = self.start_of(self._answered) if self._matched else 0
+        if self._matched > start:
             # The parser must know of the reply that has begun to arrive.
-            self._receive(self._due[self._answered * self.unit_bytes : self._matched])
+            self._receive(self._due[start : self._matched])
         batches = [Batch(self._due, self._places, self._intended_ns, self._call_ns, self._notes), *self._later]
         pending: dict[Any, Any] = self._pending
         answered = self._answered
-        self._due, self._matched, self._answered = b"", 0, 0
+        self._due, self._places, self._matched, self._answered = b"", 0, 0, 0
         self._later.clear()
         for batch in batches:
-            if not batch.due:
+            if not batch.places:
                 continue
             for request in self.unmake(batch.due, batch.notes)[answered:]:
                 request.intended_ns = batch.intended_ns
@@ -190,9 +237,11 @@ class StreamExchange(Exchange):
             end = start + 1
             while end < len(ready) and ready[end][0] == intended_ns:
                 end += 1
+            if self.mixes:
+                end = start + self.together(end - start)
             out, due, notes = self.make(end - start)
             batch = Batch(due, end - start, intended_ns, monotonic_ns(), notes)
-            if self._due:
+            if self._places:
                 self._later.append(batch)
             else:
                 self._take(batch)
@@ -202,7 +251,7 @@ class StreamExchange(Exchange):
 
     def sweep(self, now_ns: int) -> None:
         if self._is_streaming:
-            if not self._due or self._call_ns + self._timeout_ns > now_ns:
+            if not self._places or self._call_ns + self._timeout_ns > now_ns:
                 if self._ready:
                     self.go([])
                 return
@@ -210,5 +259,5 @@ class StreamExchange(Exchange):
         super().sweep(now_ns)
 
     def _finish_if_idle(self) -> None:
-        if not self._due:
+        if not self._places:
             super()._finish_if_idle()

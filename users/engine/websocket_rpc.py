@@ -1,20 +1,24 @@
 """RPC calls in the engine.
 
-What a server may answer to a call is not foretold to the byte (spaces and the order of members are its own), so
-each reply is parsed. Nearly all of them are one plain text frame with a JSON object that says exactly what was
-expected: those are compared here. Any other goes to the session and the client's check, which find the words.
+What a server may answer to a call is not given to the byte (spaces and the order of members are its own), but most
+servers write all their replies alike. So the first replies on a connection are decoded, the server's form of writing
+is learned from them (`protocols.rpc_forms`), and then `echo` and `add` are foretold as an echo server's replies are.
+`get_time` and `error_test` never are: they are decoded each time. A server that answers in another order is read as a
+map: nearly all its replies are one plain text frame with a JSON object that says exactly what was expected, which is
+compared here. Any other goes to the session and the client's check, which find the words.
 """
 
 import random
-from itertools import cycle
 from time import monotonic_ns
 from typing import Any, Final
 
 import orjson
 
 from protocols.rpc import RequestWriter
-from protocols.websocket import FIN_TEXT, plain_messages, unmasked_frame
-from users.engine.exchange import Exchange, Request
+from protocols.rpc_forms import ReplyForm, learn_form
+from protocols.websocket import FIN_TEXT, plain_message_at, plain_messages, unmasked_frame
+from users.engine.exchange import Request
+from users.engine.stream import StreamExchange
 from users.payloads import POOL_BYTES, STRIDE, text_pool
 
 _MAX_NUMBER: Final = 1_000_000_000
@@ -22,18 +26,32 @@ _MAX_NUMBER: Final = 1_000_000_000
 _DRAWN_CALLS: Final = 4_096
 _NOTHING_FORETOLD: Final = object()
 
+# How a server may write its results: as JSON libraries do, compact or with spaces.
+_ECHO: Final = b'{"message":"%b","number":%d}'
+_ADD: Final = b'{"a":%d,"b":%d}'
+_RESULTS: Final = {
+    "echo": (_ECHO, b'{"message": "%b", "number": %d}'),
+    "add": (b'{"result":%d}', b'{"result": %d}'),
+}
 
-class WebSocketRpcExchange(Exchange):
+#: Of each request under way: its method, id, the values in its params, those in its result, and its reply's bytes.
+Note = tuple[str, int, tuple[Any, ...], tuple[Any, ...], int]
+
+
+class WebSocketRpcExchange(StreamExchange):
     """The user's mix of echo, add, get_time and error_test."""
 
     first_name = "echo"
+    mixes = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         mix: dict[str, int] = self.client.user.engine_mix
-        drawn = [*mix, *random.choices(list(mix), list(mix.values()), k=_DRAWN_CALLS)]
-        random.shuffle(drawn)
-        self._methods = cycle(drawn)
+        self._drawn = [*mix, *random.choices(list(mix), list(mix.values()), k=_DRAWN_CALLS)]
+        random.shuffle(self._drawn)
+        self._at = 0
+        self._forms: dict[str, ReplyForm] = {}
+        self._adds = {method: self.tally(method, 0).add for method in mix}
         self._writers = {method: RequestWriter(method, self.client.dialect).encode for method in mix}
         # The member beside `id` and `result` in a good reply, and its value.
         self._mark = "error" if self.client.dialect == "call" else "jsonrpc"
@@ -49,25 +67,120 @@ class WebSocketRpcExchange(Exchange):
         self._frame = self._ws.frame
         self._read = session.read
         self._is_plain = True
+        self._forms = {}
 
-    # -- requests ------------------------------------------------------------------------------------------------
+    # -- the stream ----------------------------------------------------------------------------------------------
 
-    def next_request(self, intended_ns: int) -> Request:
-        method = next(self._methods)
+    def together(self, count: int) -> int:
+        drawn, at, forms = self._drawn, self._at, self._forms
+        number = 0
+        while number < count and drawn[(at + number) % len(drawn)] in forms:
+            number += 1
+        return number or 1
+
+    def make(self, count: int) -> tuple[bytes, bytes, Any]:
+        if count == 1:
+            out, due, note = self._make_one()
+            return out, due, (note,)
+        made = [self._make_one() for _ in range(count)]
+        return b"".join([out for out, _, _ in made]), b"".join([due for _, due, _ in made]), [note for *_, note in made]
+
+    def _make_one(self) -> tuple[bytes, bytes, Note]:
+        self._id = number = (self._id + self._id_step) & self._id_mask
+        digits = b"%016x" % number
+        method, values, result, params = self._draw()
+        out = self._frame(FIN_TEXT, self._writers[method](digits, params))
+        form = self._forms.get(method)
+        if form is None:
+            return out, b"", (method, number, values, result, 0)
+        due = unmasked_frame(FIN_TEXT, form.text % ((digits, *result) if form.id_first else (*result, digits)))
+        return out, due, (method, number, values, result, len(due))
+
+    def _draw(self) -> tuple[str, tuple[Any, ...], tuple[Any, ...], bytes]:
+        """The next call: its method, the values in its params and in its result, and its params as JSON."""
+        at = self._at
+        self._at = at + 1 if at + 1 < len(self._drawn) else 0
+        method = self._drawn[at]
         if method == "echo":
             self._place = place = (self._place + STRIDE) % POOL_BYTES
-            params: dict[str, Any] = {
-                "message": self._pool[place : place + self._text_bytes].decode(),
-                "number": int(random.random() * _MAX_NUMBER),
-            }
-            foretold: Any = params
-        elif method == "add":
+            values = (self._pool[place : place + self._text_bytes], int(random.random() * _MAX_NUMBER))
+            return method, values, values, _ECHO % values
+        if method == "add":
             a, b = int((random.random() - 0.5) * _MAX_NUMBER), int((random.random() - 0.5) * _MAX_NUMBER)
-            params, foretold = {"a": a, "b": b}, {"result": a + b}
-        else:
-            params, foretold = {}, _NOTHING_FORETOLD
+            return method, (a, b), (a + b,), _ADD % (a, b)
+        return method, (), (), b"{}"
+
+    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
+        first = notes[0][0]
+        if count == 1 or all(note[0] == first for note in notes):
+            self._adds[first](intended_ns, call_ns, return_ns, count)
+            return
+        methods = [note[0] for note in notes]
+        for method in set(methods):
+            self._adds[method](intended_ns, call_ns, return_ns, methods.count(method))
+
+    def whole(self, matched_bytes: int) -> int:
+        number = 0
+        for note in self._notes:
+            matched_bytes -= note[4]
+            if matched_bytes < 0:
+                break
+            number += 1
+        return number
+
+    def start_of(self, place: int) -> int:
+        return sum(note[4] for note in self._notes[:place])
+
+    def take_unforetold(self, data: bytes, start: int, now_ns: int) -> int:
+        found = plain_message_at(data, start, FIN_TEXT, self._ws.max_size)
+        if found is None:
+            return 0
+        payload, end = found
+        ((method, number, values, result, _),) = self._notes
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            return 0
+        answer = self._read(text)
+        if answer.request_id != f"{number:016x}" or not self.client.is_right(method, answer, _params(method, values)):
+            return 0
+        if method in _RESULTS:
+            form = learn_form(payload, b"%016x" % number, _RESULTS[method], result, self.client.dialect)
+            if form is not None:
+                self._forms[method] = form
+        self.told_breaker(1)
+        self._adds[method](self._intended_ns, self._call_ns, now_ns)
+        return end - start
+
+    def unmake(self, due: bytes, notes: Any) -> list[Request]:
+        # Whatever came was not what its server's form foretold: that is learned again.
+        self._forms = {}
+        self._is_plain = self.at_boundary()  # the parser may know of a reply that has begun
+        requests = []
+        for method, number, values, _, _ in notes:
+            request = self._request(method, values, 0)
+            request.request_id, request.expected = f"{number:016x}", request.what[1]
+            requests.append(request)
+        return requests
+
+    def at_boundary(self) -> bool:
+        return bool(self._ws.between_messages)
+
+    # -- the map: requests ---------------------------------------------------------------------------------------
+
+    def next_request(self, intended_ns: int) -> Request:
+        method, values, _, _ = self._draw()
+        return self._request(method, values, intended_ns)
+
+    def _request(self, method: str, values: tuple[Any, ...], intended_ns: int) -> Request:
+        params = _params(method, values)
         request = Request(method, (method, params), 0, intended_ns)
-        request.foretold = foretold
+        if method == "echo":
+            request.foretold = params
+        elif method == "add":
+            request.foretold = {"result": params["a"] + params["b"]}
+        else:
+            request.foretold = _NOTHING_FORETOLD
         return request
 
     def encode(self, request: Request) -> tuple[Any, bytes, Any]:
@@ -77,12 +190,12 @@ class WebSocketRpcExchange(Exchange):
         text = self._writers[method](wire_id.encode(), orjson.dumps(params))
         return wire_id, self._frame(FIN_TEXT, text), params
 
-    # -- replies -------------------------------------------------------------------------------------------------
+    # -- the map: replies ----------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> bytes:
+    def receive_apart(self, data: bytes) -> bytes:
         texts = plain_messages(data, FIN_TEXT, self._ws.max_size) if self._is_plain else None
         if texts is None:
-            out = super().receive(data)
+            out = super().receive_apart(data)
             self._is_plain = self._ws.between_messages
             return out
         pending: dict[Any, Any] = self._pending
@@ -145,3 +258,10 @@ class WebSocketRpcExchange(Exchange):
                 self._break_malformed(self.session.error)
                 return b""
         return self._outgoing()
+
+
+def _params(method: str, values: tuple[Any, ...]) -> dict[str, Any]:
+    if method == "echo":
+        text, number = values
+        return {"message": text.decode(), "number": number}
+    return dict(zip("ab", values, strict=False))
