@@ -23,6 +23,7 @@ from tests.processes import ROOT, ServerProcess
 from tests.servers.clients import http_json
 
 DEADLINE_S = 60
+METRICS_PORT = 19_400
 Track = Callable[[list[float]], None]
 
 
@@ -30,6 +31,18 @@ Track = Callable[[list[float]], None]
 def unique_device_id() -> str:
     """No two tests share a device's metrics."""
     return f"TEST_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def unique_metrics_port() -> int:
+    """The seed's fixed port; any (0) while another session on this machine has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", METRICS_PORT))
+        except OSError:
+            return 0
+    return METRICS_PORT
 
 
 @pytest.fixture
@@ -185,10 +198,12 @@ def test_connection_closed_after_the_packet_was_taken(unique_device_id: str) -> 
     assert result["samples"]["tcp_comm_packet_retransmit_total|connection_failed"] == 1
 
 
-def test_metrics_endpoint_accessible(device: ServerProcess, unique_device_id: str, performance_tracker: Track) -> None:
+def test_metrics_endpoint_accessible(
+    device: ServerProcess, unique_device_id: str, unique_metrics_port: int, performance_tracker: Track
+) -> None:
     """Validates Prometheus metrics endpoint."""
     process = subprocess.Popen(
-        command(device.port, unique_device_id, 3, 2, "0"),
+        command(device.port, unique_device_id, 3, 2, str(unique_metrics_port)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -198,6 +213,7 @@ def test_metrics_endpoint_accessible(device: ServerProcess, unique_device_id: st
         try:
             assert process.stdout is not None
             port = int(process.stdout.readline().removeprefix("metrics at "))
+            assert port == unique_metrics_port or not unique_metrics_port
             result = json.loads(process.stdout.readline())
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=15) as reply:
                 assert reply.status == 200
