@@ -1,5 +1,6 @@
 """Everything that a run left behind and the judge needs, read once."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from records.clocks import read_clocks
 from records.faults import FaultRecord, read_faults
 from records.latency import LatencyStore
-from records.operations import read_operations
+from records.operations import Operation, read_operations
 from records.run_directory import RUN_JSON, RunDirectory
 from records.violations import Violation, read_violations
 from swarmproof.judge.history import History, read_history
@@ -36,6 +37,7 @@ class Case:
         protocol: Protocol | None = None,
         facts: dict[str, Any] | None = None,
         clock_errors_ns: dict[str, int] | None = None,
+        read_again: Callable[[], Iterable[Operation]] | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.history = history
@@ -45,6 +47,7 @@ class Case:
         self.facts = facts or {}
         #: By process on another machine: its operations' intervals have been widened by so much on both sides.
         self.clock_errors_ns = clock_errors_ns or {}
+        self._read_again = read_again
         self.limits = limits or Limits()
 
     @classmethod
@@ -56,6 +59,7 @@ class Case:
         return cls(
             read_history(read_operations(run), widen_ns=errors_ns),
             clock_errors_ns=errors_ns,
+            read_again=lambda: read_operations(run),
             faults=read_faults(run),
             latency=LatencyStore.load(run),
             protocol=Protocol(dict(counts), examples),
@@ -89,6 +93,15 @@ class Case:
 
     def seconds(self, at_ns: int) -> float:
         return (at_ns - self.start_ns) / NS_PER_S
+
+    def refused_cas_of(self, key: str, value: str | bytes) -> Operation | None:
+        """The cas that was to write this value and was told that it had failed, if the history can be read again.
+
+        Columns do not keep what a failed cas had in mind: only a counterexample wants to know.
+        """
+        again = self._read_again() if self._read_again is not None else ()
+        refused = (operation for operation in again if operation.op == "cas" and operation.ok is False)
+        return next((one for one in refused if one.value == value and one.key == key), None)
 
     def harness_problems(self) -> list[str]:
         """What failed in the harness itself, from run.json: what the supervisor wrote down, and lost workers."""

@@ -140,7 +140,7 @@ class _Writer:
         rows = self.finding.rows
         match self.finding.kind:
             case kind if kind == PHANTOM:
-                return f"{self.read(rows[0])}, which nobody wrote to that key{self.other_key(rows[0])}"
+                return f"{self.read(rows[0])}, {self.other_request(rows[0]) or 'which nobody wrote to that key'}"
             case kind if kind == ABORTED:
                 return (
                     f"{self.read(rows[0])}, but {self.write(rows[1])} had been refused: a rejected write became visible"
@@ -275,11 +275,23 @@ class _Writer:
             return f"cas {shown(self.history.values[int(self.history.before[row])])} to {value}"
         return f"{OP_OF_KIND[kind]} {value}"
 
-    def other_key(self, row: int) -> str:
-        """A valid value of another key: the reply went to the wrong question."""
+    def other_request(self, row: int) -> str:
+        """A valid value that belongs elsewhere: the reply went to the wrong question."""
         value = self.history.values[int(self.history.before[row])]
         if value is None:
             return ""
+        refused = self.case.refused_cas_of(self.key, value)
+        if refused is None:
+            return self.other_key(value)
+        if refused.id == int(self.history.id[row]):
+            return "the very value that it was to write itself: it got the reply of another request (replies crossed)"
+        return (
+            f"which only the cas by client {refused.client} at {self.at(refused.call_ns)} was to write, and that was "
+            "told that it had failed: replies crossed, or a refused write became visible"
+        )
+
+    def other_key(self, value: str | bytes) -> str:
+        """A valid value of another key."""
         for node, other in enumerate(self.history.values):
             key = int(self.history.node_key[node])
             if key == self.finding.key or not other or not isinstance(other, type(value)):
@@ -289,5 +301,6 @@ class _Writer:
             kinds = self.history.kind[self.history.wrote == node]
             # What a read of an appended key returns begins with the token that was appended first.
             if kinds.size and (other == value or (kinds == APPEND).any()):
-                return f"; it was written to key {self.history.keys[key]}: a reply of another key"
+                where = self.history.keys[key]
+                return f"which nobody wrote to that key; it was written to key {where}: a reply of another key"
         return ""

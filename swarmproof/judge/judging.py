@@ -1,7 +1,7 @@
 """From a run directory, or a bare history, to a verdict."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from records.operations import Operation
@@ -36,7 +36,8 @@ def judge(run: RunDirectory | Path | str, *, limits: Limits | None = None, write
 def check_history(operations: Iterable[Operation], *, limits: Limits | None = None) -> Verdict:
     """Judge a history alone: linearizability, duplicates, and durability when it has final reads."""
     started = time.monotonic()
-    case = Case(read_history(operations), limits=limits)
+    again = None if isinstance(operations, Iterator) else lambda: operations
+    case = Case(read_history(operations), read_again=again, limits=limits)
     verdict = verdict_of(case)
     if not case.history.final.any():
         verdict.checks = [check for check in verdict.checks if check.name != durability.NAME]

@@ -4,7 +4,7 @@ import pytest
 
 from records.operations import Operation
 from swarmproof.judge import check_history
-from tests.judge.build import append, cas, delete, get, put
+from tests.judge.build import append, cas, delete, failed_cas, get, put
 
 S = 1_000_000_000
 
@@ -27,6 +27,16 @@ SENTENCES = [
         [put("a", 0, 1 * S, key="other"), get("a", 2 * S, 3 * S)],
         'the read at 2.000 s of key k returned "a", which nobody wrote to that key; it was written to key other: '
         "a reply of another key",
+    ),
+    (
+        [put("a", 0, 1 * S), failed_cas("a", "b", "b", 2 * S, 3 * S, client=4)],
+        'the failed cas at 2.000 s of key k returned "b", the very value that it was to write itself: it got the reply '
+        "of another request (replies crossed)",
+    ),
+    (
+        [put("a", 0, 1 * S), failed_cas("a", "b", "a", 2 * S, 3 * S, client=4), get("b", 4 * S, 5 * S)],
+        'the read at 4.000 s of key k returned "b", which only the cas by client 4 at 2.000 s was to write, and that '
+        "was told that it had failed: replies crossed, or a refused write became visible",
     ),
     (
         [put("a", 0, 1 * S, status="fail", client=5), get("a", 2 * S, 3 * S)],
