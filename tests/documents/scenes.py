@@ -70,8 +70,7 @@ SCENES = {
             Step("swarmproof run shout.toml --rate 2000", "swarmproof run shout.toml --rate 2000 --dry-run"),
             Step(
                 "swarmproof run shout.toml -o depth=8 -o engine=true",
-                "swarmproof run shout.toml -o depth=8 -o engine=true -t 2s",
-                ("verdict VALID", "shout request"),
+                "swarmproof run shout.toml -o depth=8 -o engine=true --dry-run",
             ),
             Step("swarmproof run shout.toml --workers 2", "swarmproof run shout.toml --workers 2 --dry-run"),
             Step(
@@ -121,6 +120,7 @@ SCENES = {
             Step("swarmproof check stale-read.jsonl", code=1, quoted=True),
             Step("swarmproof check split-brain.jsonl", code=1, quoted=True),
             Step("", "swarmproof run raft-failover -t 2s -u 4", ("verdict VALID",), code=4),
+            Step("swarmproof check runs/latest --json", says=('"verdict": "valid"',), code=4),
             Step("swarmproof export runs/latest -o history.jsonl", says=("operations in history.jsonl",)),
             Step("swarmproof check history.jsonl", says=("verdict VALID",)),
             Step("", "python judge_again.py", ("valid ", 'invalid n1 acknowledged cas "5fa30663"')),
@@ -215,7 +215,7 @@ SCENES = {
             ),
             Step(
                 f"{LOCUST} -u 1000 -t 60s --processes 4 {HOST}",
-                f"{LOCUST} -u 8 -r 8 -t 1s --processes 2 --master-bind-port 8080 --master-port 8080 {HOST}",
+                f"{LOCUST} -u 8 -r 8 -t 4s --processes 2 --master-bind-port 8080 --master-port 8080 {HOST}",
                 ("envelope echo",),
             ),
         ),

@@ -3,10 +3,13 @@
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from tests.processes import ROOT, wait_until
 from tests.swarmproof.leftovers import MARK, await_nothing_left
 
 SHOWN = all_commands()
+AT_ONCE = 2
 STEP_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
 #: A machine that has more to do than it can: the run is right to say so, whatever the document shows.
@@ -105,20 +109,37 @@ class Folder:
         return {**environment, "PATH": path, "PYTHONUNBUFFERED": "1", MARK: self.mark}
 
 
-@pytest.mark.parametrize("name", SCENES)
-def test_the_commands_of_a_scene_do_what_the_document_says(name: str, tmp_path: Path) -> None:
-    scene = SCENES[name]
-    for program in scene.needs:
-        require(program)
-    folder = Folder(tmp_path, scene)
+def perform(name: str, path: Path) -> None:
+    """All steps of a scene, in a folder of its own."""
+    path.mkdir()
+    folder = Folder(path, SCENES[name])
     try:
-        for step in scene.steps:
+        for step in SCENES[name].steps:
             said = folder.run(step)
             if step.quoted:
                 (quoted, *_) = [shown for shown in SHOWN if shown.command == step.shown and shown.output]
                 assert_quoted(quoted, said)
     finally:
         folder.close()
+
+
+@pytest.fixture(scope="module")
+def performances(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, "Future[None]"]]:
+    """The scenes that were asked for, two at a time: most of their time is waiting."""
+    asked = [item.callspec.params["name"] for item in request.session.items if "performances" in item.fixturenames]
+    able = [name for name in asked if all(shutil.which(program) for program in SCENES[name].needs)]
+    stage = tmp_path_factory.mktemp("scenes")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: pool.submit(perform, name, stage / re.sub(r"\W", "-", name)) for name in able}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_commands_of_a_scene_do_what_the_document_says(name: str, performances: dict[str, "Future[None]"]) -> None:
+    for program in SCENES[name].needs:
+        require(program)
+    performances[name].result()
 
 
 def plain(command: str) -> str:
