@@ -15,7 +15,7 @@ from records.latency import Summary
 from records.run_directory import REPORT_HTML, RunDirectory
 from swarmproof.breakers import breaker_lines
 from swarmproof.generator import generator_lines
-from swarmproof.report.contents import Contents, read_contents
+from swarmproof.report.contents import BROKEN, Contents, read_contents
 from swarmproof.report.wording import count, duration, encodable, fault_line, operation_line, operation_times
 
 _COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max")
@@ -59,7 +59,7 @@ def report_lines(contents: Contents) -> list[Line]:
         lines.append(("", ""))
     lines += [_fault(contents, fault) for fault in contents.faults]
     lines += [("", _labelled("breaker", text)) for text in breaker_lines(_breakers(contents), contents.start_ns)]
-    lines += [("", _labelled("load", text)) for text in generator_lines(contents.load)]
+    lines += [("", _labelled("load", text)) for text in _generator(contents)]
     lines += _violations(contents)
     lines += _verdict(contents)
     if contents.run.file(REPORT_HTML).exists():
@@ -108,6 +108,13 @@ def _breakers(contents: Contents) -> Breakers:
     except OSError as error:
         contents.notes.append(f"the circuit breakers cannot be read: {error.strerror}")
         return Breakers()
+
+
+def _generator(contents: Contents) -> list[str]:
+    try:
+        return generator_lines(contents.load)
+    except BROKEN:  # the figures are the file's, and may be anything
+        return ["what the generator said of itself cannot be read"]
 
 
 def _violations(contents: Contents) -> list[Line]:

@@ -12,6 +12,7 @@ from records.faults import FaultRecord
 from records.run_directory import RunDirectory
 from swarmproof.report import print_report, render_report
 from swarmproof.report.wording import count, duration, fault_line
+from tests.report import made
 
 
 def test_the_table_has_a_row_per_operation_and_aligned_columns(valid: RunDirectory) -> None:
@@ -165,3 +166,9 @@ def test_a_breakers_way_is_told_by_time_and_reason_and_its_refusals_apart(tmp_pa
     assert lines[-2] == "breaker ... and 9 more changes"
     assert lines[-1].startswith("breaker 127.0.0.1:9000: 1 234 calls refused")
     assert len(lines) == 14
+
+
+def test_figures_of_the_generator_that_are_none_are_said_to_be_unreadable(tmp_path: Path) -> None:
+    run = made.valid_run(tmp_path)
+    run.update_json("run.json", {"load": {"clocks": {"w": {"shared": False, "error_s": "soon"}}}})
+    assert "what the generator said of itself cannot be read" in render_report(run)
