@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
+from swarmproof.faults.proxy.door import Door
 from swarmproof.faults.proxy.loop import READ, WRITE, Loop
 from swarmproof.faults.proxy.pipeline import MAX_HELD_BYTES, Exchange, FrameTracker, Pipeline
 from swarmproof.faults.proxy.toxics import Direction, Toxic
 
 READ_BYTES: Final = 64 * 1024
-BACKLOG: Final = 1024
 ACCEPTS_PER_TURN: Final = 64
 # One link: more connections than any plan has users; beyond it new ones are reset.
 MAX_CONNECTIONS: Final = 10_000
@@ -71,10 +71,8 @@ class Link:
         self.connections: set[Connection] = set()
         self.accepted = self.resets = self.unreachable = 0
         self._end_after: tuple[float, bool] | None = None  # timeout, reset: seconds, and whether with RST
-        self._listener = socket.create_server(listen, backlog=BACKLOG)
-        self._listener.setblocking(False)
-        self.address: tuple[str, int] = self._listener.getsockname()[:2]
-        loop.watch(self._listener, READ, self._accept)
+        self._door = Door(loop, listen, upstream, self._accept)
+        self.address = self._door.address
 
     def set_toxics(self, toxics: Sequence[Toxic]) -> None:
         """Replace all toxics, on connections that are open too. Holes that `drop` left end their connections."""
@@ -92,9 +90,17 @@ class Link:
             for toxic in mine:
                 if toxic.kind in ("timeout", "reset") and not toxic.mid_reply:
                     self._end_after = (toxic.delay_s, toxic.kind == "reset")
+        if self.up.mode != "carry":
+            self._door.open()  # a link that loses or holds everything does not tell that nobody is there
         for connection in list(self.connections):
             connection.apply_toxics()
             self._end_later(connection)
+
+    def refused(self) -> None:
+        """The server refused a connection; so does the link, from now on."""
+        self.unreachable += 1
+        if self.up.mode == "carry":
+            self._door.shut()
 
     def reset_all(self) -> int:
         """Reset every connection; how many there were."""
@@ -118,14 +124,13 @@ class Link:
         }
 
     def close(self) -> None:
-        self.loop.forget(self._listener)
-        self._listener.close()
+        self._door.close()
         self.reset_all()
 
     def _accept(self, mask: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = self._door.listener.accept()
             except OSError:  # nothing more, gone again, or no descriptors left: the next turn tries again
                 return
             self.accepted += 1
@@ -270,8 +275,8 @@ class Connection:
             self._unreachable()
 
     def _unreachable(self) -> None:
-        """What a client sees of a dead server behind a proxy: its connection is reset."""
-        self.link.unreachable += 1
+        """The one client that came before the link knew: its connection is reset. Those after it are refused."""
+        self.link.refused()
         self.broken(self.server)
 
     def _client_ready(self, mask: int) -> None:

@@ -65,6 +65,54 @@ def test_a_dead_server_resets_the_client(link: RunningLink, echo: EchoServer) ->
     assert link.link.counters()["unreachable"] == 1
 
 
+def test_after_the_first_a_dead_server_refuses_as_without_a_link_until_it_is_back(
+    link: RunningLink, echo: EchoServer
+) -> None:
+    echo.close()
+    assert connecting_is_reset(link)
+    wait_until(lambda: is_refused(link), "the link to refuse")
+    for _ in range(20):
+        assert is_refused(link)
+    assert link.link.counters()["unreachable"] == 1, "nobody else was let in"
+    with socket.create_server(link.link.upstream) as again:
+        again.settimeout(CONDITION_DEADLINE_S)
+        wait_until(lambda: not is_refused(link), "the link to let in again")
+        with link.connect() as sock:
+            sock.sendall(b"x")
+            assert receive_from_one_of(again) == b"x"
+
+
+def test_a_cut_link_does_not_tell_that_nobody_is_there(link: RunningLink, echo: EchoServer) -> None:
+    echo.close()
+    assert connecting_is_reset(link)
+    wait_until(lambda: is_refused(link), "the link to refuse")
+    link.set("drop")
+    with link.connect() as sock:
+        sock.sendall(b"x")
+        assert is_silent(sock)
+
+
+def is_refused(link: RunningLink) -> bool:
+    try:
+        with link.connect():
+            return False
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def receive_from_one_of(listener: socket.socket) -> bytes:
+    """The first bytes that any accepted connection brings: the link looked whether there is somebody, too."""
+    while True:
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(CONDITION_DEADLINE_S)
+            data = sock.recv(10)
+            if data:
+                return data
+
+
 def test_latency_delays_replies_and_heals_at_once(link: RunningLink) -> None:
     with link.connect() as sock:
         link.set("latency=300ms±50ms")
