@@ -113,6 +113,28 @@ SCENES = {
             Step("swarmproof down"),
         ),
     ),
+    "reports": Scene(
+        "docs/reading-a-report.md",
+        (
+            Step("", "swarmproof run envelope -t 2s", ("verdict VALID",)),
+            Step("swarmproof report runs/latest", says=("envelope echo", "report.html")),
+            Step("swarmproof run envelope --seed 1 --out before", "swarmproof run envelope -t 2s --out before"),
+            Step("swarmproof run envelope --seed 2 --out after", "swarmproof run envelope -t 2s --seed 2 --out after"),
+            Step(
+                "swarmproof compare before/latest after/latest --html compare.html",
+                says=("envelope echo", "too few samples to tell", "seed", "page    compare.html"),
+            ),
+            Step("swarmproof compare before/latest after/latest --json", says=('"percentiles"',)),
+            Step("swarmproof report before/2* after/2*", says=("with 2 runs nobody can tell", "trend.html")),
+            ENVELOPE,
+            Step(
+                f"{LOCUST} -u 20 -t 10s {HOST} --html locust.html",
+                f"{LOCUST} -u 20 -r 20 -t 1s {HOST} --html locust.html",
+                ("envelope echo",),
+            ),
+            Step("", "grep -c 'from when the request was due' locust.html", ("1",)),
+        ),
+    ),
     "verdicts": Scene(
         "docs/verdicts.md",
         (
