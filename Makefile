@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test zoo lint format soak clean help
+.PHONY: setup demo test zoo lint format soak soak-fleet clean help
 
 help:
 	@echo "make demo   run the main job: all protocols under load, the Raft leader killed twice, percentiles and a verdict"
@@ -12,6 +12,7 @@ help:
 	@echo "make zoo    plant every known bug, 20 seeds each with healthy twins, and see whether the judge notices (hours; SEEDS=2 is short)"
 	@echo "make lint   ruff, mypy --strict, import arrows"
 	@echo "make soak   play SEEDS=20000 simulated Raft clusters and check every invariant after every step"
+	@echo "make soak-fleet   run master and workers for DURATION=1h and see whether memory, files, threads and greenlets stay flat"
 	@echo "make setup  create .venv from requirements.lock (done by all the others when needed)"
 
 setup: $(STAMP)
@@ -42,6 +43,9 @@ lint: setup
 
 soak: setup
 	@$(BIN)/python -m tests.raft_simulator --seeds $(or $(SEEDS),20000) --jobs 2
+
+soak-fleet: setup
+	@$(BIN)/python -m benchmarks.soak_fleet --duration $(or $(DURATION),1h)
 
 format: setup
 	@$(BIN)/ruff check --fix .
