@@ -55,7 +55,8 @@ from servers.arguments import (
     size_bytes,
 )
 from servers.bugs.planting import add_bug_option, planted
-from servers.connection import OPEN, RECEIVED, RECEIVED_VIEW, Connection, ConnectionGroup, Limits
+from servers.connection import OPEN, RECEIVED, RECEIVED_VIEW, Connection
+from servers.connection_group import ConnectionGroup, Limits
 from servers.log_lines import log
 from servers.metrics import ConnectionCollector, CounterSource, serve_metrics
 from servers.serving import Acceptor, listen, run, serve_until_stopped

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from servers.connection import ConnectionGroup
+from servers.connection_group import ConnectionGroup
 from servers.log_lines import log
 from servers.serving import address_text, listen
 from servers.workers import Worker

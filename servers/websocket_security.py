@@ -22,7 +22,7 @@ import orjson
 from protocols.websocket import Binary, Text
 from protocols.websocket_events import POLICY_VIOLATION
 from servers.arguments import count, seconds
-from servers.connection import ConnectionGroup
+from servers.connection_group import ConnectionGroup
 from servers.log_lines import log
 from servers.serving import run
 from servers.token_bucket import Buckets

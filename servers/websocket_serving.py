@@ -43,9 +43,8 @@ from servers.connection import (
     RECEIVED_VIEW,
     SERVER_STOPPING,
     Connection,
-    ConnectionGroup,
-    Limits,
 )
+from servers.connection_group import ConnectionGroup, Limits
 from servers.log_lines import log
 from servers.metrics import ConnectionCollector, CounterSource, serve_metrics
 from servers.serving import Acceptor, OnConnection, listen, serve_until_stopped

@@ -13,7 +13,7 @@ from servers.arguments import (
     server_parser,
 )
 from servers.bugs.planting import add_bug_option, planted
-from servers.connection import Limits
+from servers.connection_group import Limits
 from servers.f00d.admin import admin_door
 from servers.f00d.device import MAX_KEPT_PACKETS, Device, DeviceConnection
 from servers.f00d.device_metrics import MAX_DEVICES, DeviceMetrics

@@ -9,7 +9,8 @@ import gevent
 
 from protocols.errors import RemoteProtocolError
 from protocols.f00d import RAW_ACK, Packet, PacketDecoder, encode_ack
-from servers.connection import CLOSED, IDLE_TIMEOUT, RECEIVED_VIEW, Connection, ConnectionGroup, Limits
+from servers.connection import CLOSED, IDLE_TIMEOUT, RECEIVED_VIEW, Connection
+from servers.connection_group import ConnectionGroup, Limits
 from servers.f00d.device_metrics import CONNECTION_FAILED, TIMEOUT, UNKNOWN_DEVICE, DeviceCounts, DeviceMetrics
 from servers.f00d.script import DEFAULT_DELAY_S, Mode, Script, Step
 from servers.log_lines import log

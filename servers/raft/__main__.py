@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protocols.envelope import SERVER_AT_CAPACITY, EnvelopeCodec, MsgType
-from servers.connection import ConnectionGroup, Limits
+from servers.connection_group import ConnectionGroup, Limits
 from servers.log_lines import log
 from servers.metrics import metrics_door
 from servers.raft.client_port import ClientConnection

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from protocols.envelope import UNSUPPORTED_VERSION, VERSION, EnvelopeCodec, MsgType
 from protocols.errors import RemoteProtocolError
 from protocols.kv import ERROR, KvReply, KvRequest, decode_request, encode_reply
-from servers.connection import OPEN, RECEIVED_VIEW, Connection, ConnectionGroup
+from servers.connection import OPEN, RECEIVED_VIEW, Connection
+from servers.connection_group import ConnectionGroup
 from servers.log_lines import log
 
 # `reason` of a connection that was closed for its envelope's version.

@@ -40,7 +40,8 @@ from protocols.raft_messages import (
     prove,
     verify,
 )
-from servers.connection import RECEIVED_VIEW, WRITE, Connection, ConnectionGroup
+from servers.connection import RECEIVED_VIEW, WRITE, Connection
+from servers.connection_group import ConnectionGroup
 from servers.log_lines import log
 
 SEAL_BYTES: Final = 16

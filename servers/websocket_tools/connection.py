@@ -40,7 +40,8 @@ from protocols.tool_call import (
 )
 from protocols.websocket import Binary, Opened, Text
 from protocols.websocket_events import POLICY_VIOLATION
-from servers.connection import OPEN, ConnectionGroup
+from servers.connection import OPEN
+from servers.connection_group import ConnectionGroup
 from servers.log_lines import log
 from servers.websocket_serving import Refusal, Reply, WebSocketConnection
 from servers.websocket_tools.calls import RunningCall
