@@ -65,8 +65,10 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except Terminated:
         sys.exit(EXIT_TERMINATED)
-    except BrokenPipeError:
-        sys.exit(EXIT_HARNESS)  # the reader of our output went away
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            sys.exit(EXIT_HARNESS)  # the reader of our output went away; typer says 1, which means invalid here
+        raise
     except _mistakes() as error:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
         sys.exit(EXIT_HARNESS)
