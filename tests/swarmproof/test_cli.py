@@ -1,6 +1,9 @@
 """The command line: help everywhere, one sentence for each mistake, and the right exit code."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +125,15 @@ def test_a_nodes_log_is_printed_for_people_and_a_wrong_folder_is_told(tmp_path: 
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_reader_that_goes_away_is_not_an_invalid_verdict(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        command = [sys.executable, "-m", "swarmproof.cli", "plans"]
+        done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    finally:
+        os.close(write_end)
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
