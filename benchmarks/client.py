@@ -18,6 +18,7 @@ import socket  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
+from collections import deque  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -29,6 +30,9 @@ from benchmarks import stock  # noqa: E402
 from locustfiles import envelope, f00d, websocket_echo, websocket_rpc  # noqa: E402
 from records.latency import LatencyStore  # noqa: E402
 from records.recorder import recorder  # noqa: E402
+from users import statistics as batches  # noqa: E402
+from users.engine.loop import engine_of_this_thread  # noqa: E402
+from users.statistics import Tally  # noqa: E402
 
 WARM_UP_S = 1.0
 
@@ -134,6 +138,8 @@ class LocustLoad:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     options = json.loads(arguments.options)
+    if arguments.unrecorded:
+        record_nothing()
     load: Any
     if arguments.row == "floor":
         load = Floor(arguments.port, arguments.users)
@@ -149,8 +155,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         deadline = time.monotonic() + 120
         while load.connected < arguments.users and time.monotonic() < deadline:
             gevent.sleep(0.1)
+    engine = engine_of_this_thread()
     gevent.sleep(WARM_UP_S if arguments.users < 500 else 3 * WARM_UP_S)
     lag = Probe()
+    engine.longest_turn_ns = 0
     user_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     cpu, count, started = cpu_s(), load.count, time.monotonic()
     gevent.sleep(arguments.seconds)
@@ -163,10 +171,30 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "user_us": user_s / max(1, count) * 1e6,
         "failures": getattr(load, "failures", 0),
         "lag_ms": lag.stop(),
+        "turn_ms": engine.longest_turn_ns / 1e6,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     load.stop()
     return result
+
+
+def record_nothing() -> None:
+    """Only count round trips: no times are kept, no histograms made, and Locust's statistics get a number."""
+
+    class Uncounted(Tally):
+        __slots__ = ()
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            nothing: Any = deque(maxlen=0)
+            self.intended = self.call = nothing
+
+        def flush(self) -> None:
+            number = sum(self.counts) or len(self.returned)
+            del self.counts[:], self.returned[:]
+            self._environment.stats.entries[self.name, self.request_type].num_requests += number
+
+    batches.Tally = Uncounted  # type: ignore[misc]
 
 
 class Probe:
@@ -195,6 +223,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--engine", action="store_true")
+    parser.add_argument("--unrecorded", action="store_true", help="leave out what records cost")
     parser.add_argument("--options", default="{}", help="further options of the scenario, as JSON")
     result = measure(parser.parse_args())
     sys.stdout.write(json.dumps(result) + "\n")

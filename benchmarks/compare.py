@@ -4,6 +4,8 @@
     python -m benchmarks.compare --quick            fewer repetitions, a few minutes
     python -m benchmarks.compare --only envelope    rows whose name contains this
     python -m benchmarks.compare --scale            cost and memory at 20 ... 10,000 connections
+    python -m benchmarks.compare --recording        what recording costs of the envelope figure
+    python -m benchmarks.compare --graphs DIR       cost against connections and payload, as SVG files and as tables
     python -m benchmarks.compare --peers            other load tools too (benchmarks.peers), and how far behind they are
 
 Each row is measured in a process of its own against a target of its own that does little else than answer. The
@@ -22,9 +24,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import peers
+from benchmarks import graphs, peers
 
 # A starved machine takes long to start a Python process.
 START_WITHIN_S = 60
@@ -43,6 +46,8 @@ class Row(NamedTuple):
     users: int = 20
     bar: float | None = None
     of: str = ""
+    payload_bytes: int = 64
+    recorded: bool = True
 
 
 _ENVELOPE = "id, version, type, timestamp, payload"
@@ -89,6 +94,30 @@ SCALE = [
     )
     for users in (20, 1_000, 5_000, *((10_000,) if client == "envelope" else ()))
 ]
+RECORDING = [
+    Row(
+        f"envelope {how}, depth {depth}{'' if recorded else ', unrecorded'}",
+        "envelope",
+        "echo",
+        _ENVELOPE,
+        how == "engine",
+        depth,
+        bar=1.25 if recorded else None,
+        of=f"envelope {how}, depth {depth}, unrecorded" if recorded else "",
+        recorded=recorded,
+    )
+    for how in ("engine", "scripted")
+    for depth in (1, 16)
+    for recorded in (False, True)
+]
+#: For the graphs: (name, client, target, engine), over these connections and these payloads.
+DRAWN = (
+    ("envelope engine", "envelope", "echo", True),
+    ("envelope scripted", "envelope", "echo", False),
+    ("WebSocket echo engine", "websocket_echo", "websocket_echo", True),
+)
+DRAWN_CONNECTIONS = (20, 100, 1_000, 5_000, 10_000)
+DRAWN_PAYLOADS = (64, 256, 1_024, 4_096, 16_384, 65_536)
 
 
 @contextmanager
@@ -125,10 +154,36 @@ def measure(row: Row, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
         floor = run_client(["floor", str(port), "--seconds", f"{seconds}"])
     with target(row.target) as port:
         arguments = [row.client, str(port), "--users", str(row.users), "--depth", str(row.depth)]
-        result = run_client([*arguments, "--seconds", f"{seconds}", *(["--engine"] if row.engine else [])])
+        arguments += ["--options", json.dumps({"payload_bytes": row.payload_bytes})]
+        arguments += (["--engine"] if row.engine else []) + ([] if row.recorded else ["--unrecorded"])
+        result = run_client([*arguments, "--seconds", f"{seconds}"])
     if result["failures"]:
         print(f"  {row.name}: {result['failures']} failures", file=sys.stderr)
     return result, floor
+
+
+def draw_graphs(directory: Path, only: str, repetitions: int, seconds: float) -> None:
+    """Measure and draw the cost against connections and against the payload; print the same as tables."""
+    for file, title, x_name, values, field in (
+        ("cost-connections.svg", "Cost of a round trip, depth 1, 64 bytes", "connections", DRAWN_CONNECTIONS, "users"),
+        ("cost-payload.svg", "Cost of a round trip, depth 1, 20 connections", "bytes", DRAWN_PAYLOADS, "payload_bytes"),
+    ):
+        lines = []
+        for name, client, kind, engine in DRAWN:
+            if only not in name.lower():
+                continue
+            line = graphs.Line(name, [])
+            for value in values:
+                print(f"  {name}, {value:,} {x_name}", file=sys.stderr, flush=True)
+                row = Row(name, client, kind, "", engine)._replace(**{field: value})
+                pairs = [measure(row, seconds) for _ in range(repetitions)]
+                ratio = statistics.median(result["cpu_us"] / floor["cpu_us"] for result, floor in pairs)
+                line.points.append((value, round(ratio, 3)))
+            lines.append(line)
+        graphs.draw(directory / file, title, x_name, "CPU as a multiple of the floor (20 connections, 64 bytes)", lines)
+        print(f"\n| {x_name} | {' | '.join(line.name for line in lines)} |\n{'|---' * (len(lines) + 1)}|")
+        for number, value in enumerate(values):
+            print(f"| {value:,} | {' | '.join(f'{line.points[number][1]:.2f}' for line in lines)} |", flush=True)
 
 
 def versions() -> str:
@@ -146,6 +201,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--recording", action="store_true")
+    parser.add_argument("--graphs", type=Path, metavar="DIR")
     parser.add_argument("--repetitions", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--peers", action="store_true", help="measure other load tools besides")
@@ -154,10 +211,14 @@ def main() -> None:
     )
     parser.add_argument("--json", default="", help="also write the figures to this file")
     arguments = parser.parse_args()
-    rows = [row for row in (SCALE if arguments.scale else ROWS) if arguments.only.lower() in row.name.lower()]
+    table = SCALE if arguments.scale else RECORDING if arguments.recording else ROWS
+    rows = [row for row in table if arguments.only.lower() in row.name.lower()]
     repetitions = arguments.repetitions or (3 if arguments.quick else 5)
     seconds = arguments.seconds or (2.0 if arguments.quick else 4.0)
     print(versions(), flush=True)
+    if arguments.graphs:
+        draw_graphs(arguments.graphs, arguments.only.lower(), repetitions, seconds)
+        return
     samples: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {row.name: [] for row in rows}
     for number in range(repetitions):
         for row in rows:
@@ -165,7 +226,8 @@ def main() -> None:
             samples[row.name].append(measure(row, seconds))
     floors = [floor["cpu_us"] for pairs in samples.values() for _, floor in pairs]
     print(f"floor: {statistics.median(floors):.1f} us ({min(floors):.1f} to {max(floors):.1f})\n")
-    print("| row | us each | /s | x floor | bar | worst hub lag | MiB | checks |\n|---|---|---|---|---|---|---|---|")
+    print("| row | us each | /s | x floor | bar | worst hub lag | longest turn | MiB | checks |")
+    print("|---" * 9 + "|")
     figures: dict[str, float] = {}
     for row in rows:
         print(_line(row, samples[row.name], figures))
@@ -195,14 +257,15 @@ def _line(row: Row, pairs: list[tuple[dict[str, Any], dict[str, Any]]], figures:
     figures[row.name] = ratio
     median = {key: statistics.median(result[key] for result, _ in pairs) for key in ("cpu_us", "rate", "peak_mib")}
     lag_ms = max(result["lag_ms"] for result, _ in pairs)
+    turn_ms = max(result["turn_ms"] for result, _ in pairs)
     bar = ""
     if row.bar is not None:
         measured = ratio / figures[row.of] if row.of in figures else ratio
         verdict = "ok" if measured <= row.bar else "MISSED"
-        bar = f"{measured:.2f} of {row.bar} {'x its 20' if row.of else ''} {verdict}".replace("  ", " ")
+        bar = f"{measured:.2f} of {row.bar} {f'x {row.of}' if row.of else ''} {verdict}".replace("  ", " ")
     return (
         f"| {row.name} | {median['cpu_us']:.2f} | {median['rate']:,.0f} | {ratio:.2f} | {bar} "
-        f"| {lag_ms:.0f} ms | {median['peak_mib']:.0f} | {row.checks} |"
+        f"| {lag_ms:.0f} ms | {turn_ms:.1f} ms | {median['peak_mib']:.0f} | {row.checks} |"
     )
 
 
