@@ -327,6 +327,8 @@ ELSEWHERE = {
     "make test": "is what runs this test",
     "make setup": ".ci/run does it before any test",
     "make zoo": "hours; tests/zoo/test_zoo_run.py::test_a_lie_of_the_store_is_caught runs a part",
+    "swarmproof zoo healthy --runs 70 --etcd-runs 30": "an hour; what it counts is in "
+    "tests/zoo/test_counting.py::test_a_healthy_run_called_invalid_is_a_false_alarm_and_an_unknown_one_is_told",
     "swarmproof zoo run split-brain --seeds 5": "minutes; another exhibit is run by "
     "tests/zoo/test_zoo_run.py::test_a_lie_on_the_wire_is_caught_and_its_healthy_twin_is_left_alone",
     "docker-compose up --build --scale worker=4": "needs a daemon; "
