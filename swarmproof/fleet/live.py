@@ -120,6 +120,8 @@ class Live:
         self._faults = _File[list[FaultRecord]](read_faults, (FAULTS_JSONL,), [])
         self._outages = _File[dict[int, dict[str, str]]](_read_outages, (OUTAGES_CSV,), {})
         self._leaders = _File[list[Leader]](read_leaders, (LEADERSHIP_JSONL,), [])
+        self._violations: tuple[Counter[tuple[str, str]], list[Violation]] = (Counter(), [])
+        self._violations_stamp: tuple[Any, ...] = ()
         self._verdict = _File[dict[str, Any]](_object_in(VERDICT_JSON), (VERDICT_JSON,), {})
         self._facts = _File[dict[str, Any]](_object_in(RUN_JSON), (RUN_JSON,), {})
 
@@ -240,7 +242,12 @@ class Live:
 
     def violations(self) -> tuple[Counter[tuple[str, str]], list[Violation]]:
         """Counts by (kind, operation), and the kept examples."""
-        return read_violations(self.run) if self.run else (Counter(), [])
+        if self.run is None:
+            return Counter(), []
+        stamp = (self.run.path, *((path, _stamp(path)) for path in sorted(self.run.violations_dir.glob("*.jsonl"))))
+        if stamp != self._violations_stamp:
+            self._violations, self._violations_stamp = read_violations(self.run), stamp
+        return self._violations
 
     def facts(self) -> dict[str, Any]:
         """run.json so far."""

@@ -17,6 +17,7 @@ from swarmproof.judge.verdict import INVALID, MISSED, VALID, grouped
 #: What a run can be called that has no verdict.
 NO_RUN: Final = "no run yet"
 RUNNING: Final = "running"
+INVALID_ALREADY: Final = "invalid already"
 JUDGING: Final = "being judged"
 NOT_JUDGED: Final = "not judged"
 
@@ -39,7 +40,7 @@ class Standing:
 
     @property
     def is_final(self) -> bool:
-        return self.verdict not in (NO_RUN, RUNNING, JUDGING, NOT_JUDGED)
+        return self.verdict not in (NO_RUN, RUNNING, INVALID_ALREADY, JUDGING, NOT_JUDGED)
 
 
 def standing(live: Live) -> Standing:
@@ -53,9 +54,11 @@ def standing(live: Live) -> Standing:
     broken = any(says == INVALID for _, says, _ in checks)
     if live.is_loading:
         text = (
-            "the run is invalid already: it broke the protocol" if broken else "the verdict comes when the run is over"
+            "a reply broke the protocol; the verdict comes when the run is over"
+            if broken
+            else "the verdict comes when the run is over"
         )
-        return Standing(RUNNING, text, checks)
+        return Standing(INVALID_ALREADY if broken else RUNNING, text, checks)
     if (live.status().reply or {}).get("stage") in SETTLING_STAGES:
         return Standing(JUDGING, "everything is healed, read back and judged now", checks)
     if live.status().reply is not None:
@@ -96,7 +99,7 @@ def _checks_so_far(live: Live) -> Iterator[tuple[str, str, str]]:
     faults = live.faults()
     if faults or planned:
         seen = sum(fault.took_effect for fault in faults)
-        of = f"; {planned} are planned" if isinstance(planned, int) and planned else ""
+        of = f" ({planned} planned)" if isinstance(planned, int) and planned else ""
         yield "faults", SO_FAR, f"{seen} of {len(faults)} faults took effect{of}"
     yield from _thresholds(live)
     yield "durability", LATER, "every acknowledged write is looked for when the run is over"
@@ -132,4 +135,6 @@ def _measured(live: Live, limit: Limit) -> float | None:
 
 def verdict_class(word: str) -> str:
     """For colours: good, bad, doubtful or plain."""
-    return {VALID: "good", INVALID: "bad", MISSED: "doubtful", "unknown": "doubtful"}.get(word, "plain")
+    return {VALID: "good", INVALID: "bad", INVALID_ALREADY: "bad", MISSED: "doubtful", "unknown": "doubtful"}.get(
+        word, "plain"
+    )

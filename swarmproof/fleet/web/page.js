@@ -318,10 +318,13 @@ function tables() {
 
 // ---- the buttons ------------------------------------------------------------------------------------------------
 
+function isCluster() {
+  return data.nodes.some((row) => row.role || ["raft", "etcd", "pysyncobj"].includes(row.kind));
+}
+
 function targets() {
   const names = data.nodes.filter((row) => row.state !== undefined).map((row) => row.name);
-  const cluster = data.nodes.some((row) => row.role || row.kind === "raft" || row.kind === "etcd");
-  const wanted = [...(cluster ? ["leader", "follower", "majority"] : []), ...names];
+  const wanted = [...(isCluster() ? ["leader", "follower", "majority"] : []), ...names];
   const select = $("target"), chosen = select.value;
   if (select.dataset.key === wanted.join()) return;
   select.dataset.key = wanted.join();
@@ -333,7 +336,7 @@ function buttons() {
   const s = data.supervisor, idle = !["running", "spawning"].includes(data.state);
   const why = lost ? "The web UI does not answer." : !s.available ? s.reason
     : idle ? "No test is running, so nothing is to be broken: start one in Locust."
-    : s.links ? "" : "Partition needs links between the nodes: set `links = true` in the plan's [[target]].";
+    : s.links ? "" : !isCluster() ? "Partition is for clusters: there is one server only of each kind here." : "Partition needs links between the nodes: set `links = true` in the plan's [[target]].";
   setText($("why-not"), why && why[0].toUpperCase() + why.slice(1) + (why.endsWith(".") ? "" : "."));
   for (const button of document.querySelectorAll("[data-action]")) {
     const able = !lost && s.available && (button.dataset.action === "heal" ? !idle || s.active.length > 0
