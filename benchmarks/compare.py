@@ -248,7 +248,7 @@ def _engine_rows(
     for row in rows:
         if row.engine and row.name in figures:
             cpu_us = statistics.median(result["cpu_us"] for result, _ in samples[row.name])
-            found.append(peers.Row(row.name, row.checks, True, cpu_us, None, floor_us=cpu_us / figures[row.name]))
+            found.append(peers.Row(row.name, row.checks, True, cpu_us, floor_us=cpu_us / figures[row.name]))
     return found
 
 

@@ -26,7 +26,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -58,7 +57,6 @@ class Row(NamedTuple):
     checks: str
     is_checked: bool
     cpu_us: float | None
-    rate: float | None
     why: str = ""
     floor_us: float | None = None
 
@@ -69,8 +67,9 @@ class Row(NamedTuple):
 
 
 class Ran(NamedTuple):
+    """`cpu_s`: of all processes of the tool."""
+
     cpu_s: float
-    wall_s: float
     round_trips: int
     failures: int
 
@@ -100,9 +99,9 @@ class Peer:
     missing: Callable[[], str] = lambda: ""
 
 
-def _timed(command: Sequence[str], folder: Path, **environment: str) -> tuple[float, float, str]:
-    """Processor time, wall time and output of a command and all its children. Errors: RuntimeError."""
-    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+def _timed(command: Sequence[str], folder: Path, **environment: str) -> tuple[float, str]:
+    """Processor time and output of a command and all its children. Errors: RuntimeError."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         command,
         cwd=folder,
@@ -112,13 +111,13 @@ def _timed(command: Sequence[str], folder: Path, **environment: str) -> tuple[fl
         timeout=RUN_WITHIN_S,
         check=False,
     )
-    wall_s, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(
             f"{Path(command[0]).name} ended with {done.returncode}: {(done.stderr or done.stdout)[-300:]}"
         )
     cpu_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return cpu_s, wall_s, done.stdout + done.stderr
+    return cpu_s, done.stdout + done.stderr
 
 
 def _plan(place: Place, name: str, rounds: int) -> Path:
@@ -140,9 +139,9 @@ def _last_number(pattern: str, text: str) -> int:
 def wrk(place: Place, rounds: int) -> Ran:
     """`rounds` is seconds: it has no other measure."""
     url = f"http://127.0.0.1:{place.port}/"
-    cpu_s, wall_s, text = _timed(["wrk", "-t1", f"-c{USERS}", f"-d{rounds}s", url], place.folder)
+    cpu_s, text = _timed(["wrk", "-t1", f"-c{USERS}", f"-d{rounds}s", url], place.folder)
     failures = _last_number(r"Non-2xx or 3xx responses: (\d+)", text) + ("Socket errors" in text)
-    return Ran(cpu_s, wall_s, _last_number(r"(\d+) requests in", text), failures)
+    return Ran(cpu_s, _last_number(r"(\d+) requests in", text), failures)
 
 
 def jmeter(place: Place, rounds: int) -> Ran:
@@ -155,9 +154,9 @@ def jmeter(place: Place, rounds: int) -> Ran:
         "payload": "ab" * PAYLOAD_BYTES,
     }
     command = ["java", "-cp", ":".join(map(str, jars)), *(f"-D{name}={value}" for name, value in settings.items())]
-    cpu_s, wall_s, text = _timed([*command, "bsh.Interpreter", str(PLANS / "jmeter.bsh")], place.folder)
+    cpu_s, text = _timed([*command, "bsh.Interpreter", str(PLANS / "jmeter.bsh")], place.folder)
     failures = _last_number(r"summary =.*Err:\s*(\d+)", text)
-    return Ran(cpu_s, wall_s, _last_number(r"summary =\s*(\d+) in", text) - failures, failures)
+    return Ran(cpu_s, _last_number(r"summary =\s*(\d+) in", text) - failures, failures)
 
 
 _JMETER = Path("/usr/share/jmeter")
@@ -170,14 +169,14 @@ def tsung(plan: str) -> Run:
         command = ["tsung", "-f", str(_plan(place, plan, rounds)), "-l", str(log), "-I", "127.0.0.1", "start"]
         epmd_port = str(_free_port())  # Erlang leaves this daemon behind: ours has a port of its own, and is ended
         try:
-            cpu_s, wall_s, _ = _timed(command, place.folder, ERL_EPMD_PORT=epmd_port)
+            cpu_s, _ = _timed(command, place.folder, ERL_EPMD_PORT=epmd_port)
         finally:
             subprocess.run(["epmd", "-port", epmd_port, "-kill"], capture_output=True, check=False)
         (path,) = log.glob("*/tsung.log")
         text = path.read_text(encoding="utf-8")
         matched = _last_number(r"stats: match \d+ (\d+)", text)
         failures = _last_number(r"stats: nomatch \d+ (\d+)", text) + _last_number(r"stats: error\S+ \d+ (\d+)", text)
-        return Ran(cpu_s, wall_s, matched, failures)
+        return Ran(cpu_s, matched, failures)
 
     return run
 
@@ -187,10 +186,10 @@ def artillery(folder: Path) -> Run:
         program = str(folder / "node_modules" / ".bin" / "artillery")
         report = place.folder / "report.json"
         command = [program, "run", "--quiet", "--output", str(report), str(_plan(place, "artillery.yml", rounds))]
-        cpu_s, wall_s, _ = _timed(command, place.folder, ARTILLERY_DISABLE_TELEMETRY="true")
+        cpu_s, _ = _timed(command, place.folder, ARTILLERY_DISABLE_TELEMETRY="true")
         counters = json.loads(report.read_text(encoding="utf-8"))["aggregate"]["counters"]
         failures = sum(number for name, number in counters.items() if name == "vusers.failed" or "error" in name)
-        return Ran(cpu_s, wall_s, counters.get("websocket.messages_received", 0), failures)
+        return Ran(cpu_s, counters.get("websocket.messages_received", 0), failures)
 
     return run
 
@@ -201,7 +200,7 @@ def stock(row: str) -> Run:
     def run(place: Place, rounds: int) -> Ran:
         figures = locust(row, place.port, rounds)
         count = round(figures["rate"] * rounds)
-        return Ran(figures["cpu_us"] * count / 1e6, float(rounds), count, figures["failures"])
+        return Ran(figures["cpu_us"] * count / 1e6, count, figures["failures"])
 
     return run
 
@@ -211,7 +210,7 @@ def locust(row: str, port: int, seconds: float, *options: str) -> dict[str, Any]
     command = [sys.executable, "-m", "benchmarks.client", row, str(port), "--seconds", str(seconds), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_WITHIN_S, check=False)
     if done.returncode:
-        raise RuntimeError(f"{row} ended with {done.returncode}: {done.stderr[-300:]}")
+        raise RuntimeError(f"{row} ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2][-300:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
@@ -298,12 +297,12 @@ def measure(peer: Peer, port: int, seconds: float) -> Row:
     """Few, then many; the difference."""
 
     def without(why: str) -> Row:
-        return Row(peer.name, peer.checks, peer.is_checked, None, None, why)
+        return Row(peer.name, peer.checks, peer.is_checked, None, why)
 
     if why := peer.missing():
         return without(f"skipped: {why}")
     more = max(1, round(seconds * peer.per_s))
-    nothing = Ran(0.0, 0.0, 0, 0)
+    nothing = Ran(0.0, 0, 0)
     with tempfile.TemporaryDirectory(prefix="peer-") as folder:
         place = Place(Path(folder), port)
         try:
@@ -314,10 +313,8 @@ def measure(peer: Peer, port: int, seconds: float) -> Row:
     count = many.round_trips - few.round_trips
     if many.failures or few.failures or count <= 0:
         return without(f"no figure: {many.round_trips} round trips, {many.failures} failures")
-    wall_s = many.wall_s - few.wall_s
-    rate = count / wall_s if wall_s > 0 else None
     cpu_us = (many.cpu_s - few.cpu_s) / count * 1e6
-    return Row(peer.name, peer.checks, peer.is_checked, cpu_us, rate, floor_us=floor_us())
+    return Row(peer.name, peer.checks, peer.is_checked, cpu_us, floor_us=floor_us())
 
 
 def rows(
@@ -390,17 +387,17 @@ def _engine_row(client: str, kind: str, checks: str, seconds: float) -> Row:
     with targets((kind,)) as ports:
         figures = locust(client, ports[kind], seconds, "--engine")
     name = f"swarmproof engine, {client}"
-    return Row(name, checks, True, figures["cpu_us"], figures["rate"], floor_us=floor_us())
+    return Row(name, checks, True, figures["cpu_us"], floor_us=floor_us())
 
 
 def table(found: Sequence[Row]) -> str:
-    lines = ["| tool | client CPU us each | x floor | /s | checks |", "|---|---|---|---|---|"]
+    lines = ["| tool | client CPU us each | x floor | /s and core | checks |", "|---|---|---|---|---|"]
     for row in found:
         if row.cpu_us is None:
             lines.append(f"| {row.name} | | | | {row.why} |")
         else:
-            rate = f"{row.rate:,.0f}" if row.rate else ""
-            lines.append(f"| {row.name} | {row.cpu_us:.1f} | {row.floors or 0:.2f} | {rate} | {row.checks} |")
+            per_core = f"{1e6 / row.cpu_us:,.0f}"
+            lines.append(f"| {row.name} | {row.cpu_us:.1f} | {row.floors or 0:.2f} | {per_core} | {row.checks} |")
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ def tool(*, failures: int = 0, missing: str = "", checked: bool = True) -> Peer:
     def run(place: Place, rounds: int) -> Ran:
         assert place.folder.is_dir()
         count = rounds * peers.USERS
-        return Ran(2.0 + count * 30e-6, 1.0 + count / 10_000, count, failures)
+        return Ran(2.0 + count * 30e-6, count, failures)
 
     return Peer("tool", "echo", "id", run, few=100, per_s=1000.0, is_checked=checked, missing=lambda: missing)
 
@@ -28,7 +28,6 @@ def tool(*, failures: int = 0, missing: str = "", checked: bool = True) -> Peer:
 def test_what_a_tool_needs_to_start_is_not_counted() -> None:
     row = peers.measure(tool(), 1, 3.0)
     assert row.cpu_us == pytest.approx(30.0)
-    assert row.rate == pytest.approx(10_000)
     assert row.floors == pytest.approx(3.0)
 
 
@@ -52,13 +51,13 @@ def test_a_tool_that_breaks_is_told_and_does_not_end_the_table() -> None:
 
 
 def test_the_claim_is_about_our_dearest_and_the_cheapest_that_checks() -> None:
-    ours = [Row("fast", "id", True, 5.0, 1.0, floor_us=10.0), Row("dear", "id", True, 9.0, 1.0, floor_us=10.0)]
+    ours = [Row("fast", "id", True, 5.0, floor_us=10.0), Row("dear", "id", True, 9.0, floor_us=10.0)]
     theirs = [
-        Row("careful", "id", True, 21.0, 1.0, floor_us=10.0),
-        Row("careless", "nothing", False, 2.0, 1.0, floor_us=10.0),
-        Row("absent", "id", True, None, None, "skipped"),
+        Row("careful", "id", True, 21.0, floor_us=10.0),
+        Row("careless", "nothing", False, 2.0, floor_us=10.0),
+        Row("absent", "id", True, None, "skipped"),
     ]
     assert peers.claim(ours, theirs).startswith("careful costs 2.3 times what dear does")
     assert peers.claim(ours, theirs).endswith("ok")
-    assert peers.claim([Row("dear", "id", True, 11.0, 1.0, floor_us=10.0)], theirs).endswith("MISSED")
+    assert peers.claim([Row("dear", "id", True, 11.0, floor_us=10.0)], theirs).endswith("MISSED")
     assert peers.claim(ours, theirs[2:]) == "nothing to compare"
