@@ -187,7 +187,7 @@ def measure_servers(bounds: Bounds, short: bool) -> None:
 def measure_throughput(bounds: Bounds, short: bool) -> None:
     seconds = 8 if short else 15
     print(f"throughput: locust --engine -u 20 --depth 16, {seconds} s, every id and payload checked")
-    best = 0.0
+    worst = float("inf")
     for name in ("websocket_echo", "websocket_rpc"):
         targets = {
             "a server that keeps up": ("-m", "benchmarks.targets.fast", name),
@@ -200,8 +200,8 @@ def measure_throughput(bounds: Bounds, short: bool) -> None:
             if failures:
                 raise SystemExit(f"{failures} failures: the figure means nothing")
             # A worker that shares its core with others is judged by what a whole core would give it.
-            best = max(best, 1e6 / cpu_us)
-    bounds.say("checked messages/s for each second of one core", best, 50_000, "/s", at_least=True)
+            worst = min(worst, 1e6 / cpu_us)
+    bounds.say("checked messages/s for each second of one core, the slowest", worst, 50_000, "/s", at_least=True)
 
 
 def run_locust(scenario: str, address: tuple[str, int], seconds: int) -> tuple[float, float, int]:
