@@ -58,7 +58,7 @@ def write_outages(run: RunDirectory) -> dict[str, dict[str, float]]:
     faults = [fault for fault in read_faults(run) if fault.took_effect]
     if not faults:
         return {}
-    operations = [o for o in read_operations(run) if not o.final and o.process != "supervisor"]
+    operations = [_without_values(o) for o in read_operations(run) if not o.final and o.process != "supervisor"]
     moments, latency = Moments(operations), LatencyStore.load(run)
     rows = [outage_of(fault, operations) | phases_of(fault, moments, latency) for fault in faults]
     with run.file(OUTAGES_CSV).open("w", newline="", encoding="utf-8") as file:
@@ -66,6 +66,12 @@ def write_outages(run: RunDirectory) -> dict[str, dict[str, float]]:
         writer.writeheader()
         writer.writerows(rows)
     return summary_of(rows)
+
+
+def _without_values(operation: Operation) -> Operation:
+    """Times and outcomes are all that counts here; a million lists that were read would take gigabytes."""
+    operation.value = operation.expect = operation.out = None
+    return operation
 
 
 def outage_of(fault: FaultRecord, operations: Sequence[Operation]) -> dict[str, Any]:
