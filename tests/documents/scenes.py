@@ -314,6 +314,7 @@ SCENES = {
             Step("python -m benchmarks.compare --scale", "python -m benchmarks.compare --scale --help", ("--scale",)),
             Step("python -m benchmarks.compare --peers", "python -m benchmarks.compare --help", ("--peers",)),
             Step("python -m benchmarks.peers", "python -m benchmarks.peers --help", ("--short", "--lie")),
+            Step("python -m benchmarks.peers --lie", "python -m benchmarks.peers --help", ("--lie",)),
             Step("python -m benchmarks.accuracy", "python -m benchmarks.accuracy --help", ("--kind", "--workers")),
         ),
     ),
