@@ -90,7 +90,7 @@ def measure_load(bounds: Bounds, short: bool) -> None:
     if workers > 1:
         workers *= 2  # the kernel does not spread evenly
         print(f"load: {most_files:,} descriptors are all that a process may have here: {workers} workers")
-    with Server("websocket_load", "--workers", str(workers)) as server:
+    with Server("websocket_load", "--workers", str(workers), "--ping-interval", "3600") as server:
         context = multiprocessing.get_context("spawn")
         holders = []
         start_s = time.monotonic()
