@@ -9,6 +9,8 @@ from tests.dishonest import envelope_server as server_kinds
 from tests.dishonest.envelope_server import EnvelopeServer
 from tests.locustfiles.runs import LocustRun, run_locust
 
+Mode = tuple[str, ...]
+
 MISSING_TEXT = "missing reply: nothing came within the timeout"
 QUOTA = 10
 
@@ -44,9 +46,9 @@ def test_every_misdeed_is_counted_under_its_name(tmp_path: Path, depth: int) -> 
     assert result.exit_code == 1
 
 
-def test_swapped_ids_of_pipelined_replies_are_two_payload_mismatches(tmp_path: Path) -> None:
+def test_swapped_ids_of_pipelined_replies_are_two_payload_mismatches(tmp_path: Path, mode: Mode) -> None:
     with EnvelopeServer((server_kinds.SWAP,), quota=QUOTA) as server:
-        result = run(server, tmp_path, "--depth", "16")
+        result = run(server, tmp_path, *mode, "--depth", "16")
     assert server.is_done
     assert result.violations == {violations.PAYLOAD: 2 * QUOTA}
     assert result.errors == {violations.PAYLOAD: 2 * QUOTA}
@@ -71,9 +73,9 @@ def test_an_unreadable_stream_is_one_malformed_reply_each_and_the_users_reconnec
 
 
 @pytest.mark.parametrize("depth", [1, 8])
-def test_an_honest_twin_gives_no_failure(tmp_path: Path, depth: int) -> None:
+def test_an_honest_twin_gives_no_failure(tmp_path: Path, mode: Mode, depth: int) -> None:
     with EnvelopeServer() as server:
-        result = run(server, tmp_path, "--depth", str(depth))
+        result = run(server, tmp_path, *mode, "--depth", str(depth), "--timeout", "10")
     assert result.requests("echo") > 1000
     assert result.errors == {}
     assert result.violations == {}

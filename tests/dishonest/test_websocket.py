@@ -9,20 +9,22 @@ from tests.dishonest import websocket_server as misdeeds
 from tests.dishonest.websocket_server import EchoServer, RpcServer
 from tests.locustfiles.runs import LocustRun, run_locust
 
+Mode = tuple[str, ...]
+
 MISSING_TEXT = "missing reply: nothing came within the timeout"
 QUOTA = 10
 
 
-def run(scenario: str, server: EchoServer | RpcServer, directory: Path, *options: str) -> LocustRun:
+def run(scenario: str, server: EchoServer | RpcServer, directory: Path, mode: Mode, *options: str) -> LocustRun:
     host = f"ws://127.0.0.1:{server.port}"
-    return run_locust(scenario, directory, "--host", host, "--timeout", "0.5", *options, users=6, seconds=5)
+    return run_locust(scenario, directory, "--host", host, "--timeout", "0.5", *mode, *options, users=6, seconds=5)
 
 
 @pytest.mark.parametrize("depth", [1, 8])
-def test_an_echo_servers_misdeeds_are_counted_under_their_names(tmp_path: Path, depth: int) -> None:
+def test_an_echo_servers_misdeeds_are_counted_under_their_names(tmp_path: Path, mode: Mode, depth: int) -> None:
     kinds = (misdeeds.FLIP, misdeeds.TWICE, misdeeds.OTHER_TYPE, misdeeds.DROP)
     with EchoServer(kinds, quota=QUOTA) as server:
-        result = run("websocket_echo", server, tmp_path, "--depth", str(depth), "--message", "text")
+        result = run("websocket_echo", server, tmp_path, mode, "--depth", str(depth), "--message", "text")
     assert server.is_done
     assert result.violations == {
         violations.PAYLOAD: QUOTA,
@@ -39,10 +41,10 @@ def test_an_echo_servers_misdeeds_are_counted_under_their_names(tmp_path: Path, 
     assert result.exit_code == 1
 
 
-def test_ends_of_a_websocket_are_told_apart(tmp_path: Path) -> None:
+def test_ends_of_a_websocket_are_told_apart(tmp_path: Path, mode: Mode) -> None:
     kinds = (misdeeds.CLOSE_FRAME, misdeeds.HALF_FRAME, misdeeds.MASKED)
     with EchoServer(kinds, quota=QUOTA) as server:
-        result = run("websocket_echo", server, tmp_path)
+        result = run("websocket_echo", server, tmp_path, mode)
     assert server.is_done
     assert result.errors == {
         "websocket closed by server with code 1011": QUOTA,
@@ -54,10 +56,10 @@ def test_ends_of_a_websocket_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 8])
-def test_an_rpc_servers_misdeeds_are_counted_under_their_names(tmp_path: Path, depth: int) -> None:
+def test_an_rpc_servers_misdeeds_are_counted_under_their_names(tmp_path: Path, mode: Mode, depth: int) -> None:
     kinds = (misdeeds.ANOTHER_RESULT, misdeeds.TWICE, misdeeds.BOTH, misdeeds.NEITHER, misdeeds.DROP)
     with RpcServer(kinds, quota=QUOTA) as server:
-        result = run("websocket_rpc", server, tmp_path, "--depth", str(depth))
+        result = run("websocket_rpc", server, tmp_path, mode, "--depth", str(depth))
     assert server.is_done
     assert result.violations == {
         violations.PAYLOAD: QUOTA,
@@ -74,10 +76,10 @@ def test_an_rpc_servers_misdeeds_are_counted_under_their_names(tmp_path: Path, d
     }
 
 
-def test_rpc_replies_without_a_usable_id_are_reported(tmp_path: Path) -> None:
+def test_rpc_replies_without_a_usable_id_are_reported(tmp_path: Path, mode: Mode) -> None:
     kinds = (misdeeds.NOT_JSON, misdeeds.OTHER_ID, misdeeds.NO_ERROR)
     with RpcServer(kinds, quota=QUOTA, every=7) as server:
-        result = run("websocket_rpc", server, tmp_path)
+        result = run("websocket_rpc", server, tmp_path, mode)
     assert server.is_done
     assert result.errors == {
         "malformed reply: reply is not JSON": QUOTA,
@@ -88,10 +90,12 @@ def test_rpc_replies_without_a_usable_id_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [4])
-def test_honest_twins_give_no_failure(tmp_path: Path, depth: int) -> None:
+def test_honest_twins_give_no_failure(tmp_path: Path, mode: Mode, depth: int) -> None:
     for scenario, honest in (("websocket_echo", EchoServer), ("websocket_rpc", RpcServer)):
         with honest() as server:
-            result = run(scenario, server, tmp_path / scenario, "--depth", str(depth), "-t", "3s")
+            result = run(
+                scenario, server, tmp_path / scenario, mode, "--depth", str(depth), "-t", "3s", "--timeout", "10"
+            )
         assert result.errors == {}
         assert result.violations == {}
         assert result.exit_code == 0
