@@ -19,7 +19,7 @@ from tests.processes import ROOT
 #: Options of other people's programs that the documents speak of.
 FOREIGN = frozenset({"--help", "--build", "--scale", "--html", "--require-hashes", "--coverage", "--verbose"})
 FOREIGN |= {"--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "--universal"}
-FOREIGN |= {"--python-version", "--extra"}
+FOREIGN |= {"--python-version", "--extra", "--no-install-recommends"}
 #: Files that a run, a reader or a machine makes.
 MADE_ELSEWHERE = re.compile(
     r"runs/|test-reports/|operations/|latency/|violations/|nodes/|data/|lines/|h:p|\.venv|path/|text/|host|/metrics"
