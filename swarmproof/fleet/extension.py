@@ -453,7 +453,7 @@ class RunExtension:
             "aborted": self._aborted,
             **self._health.facts(),
             **self._offered.facts(),
-            **(self._little.facts() if applies(self.environment) else {}),
+            **(self._little.facts() if applies(self.environment, self._offered.rate) else {}),
             **self._unreported.facts(self.store, store, roll["lost_workers"], roll["unsalvaged_workers"]),
             "errors": [
                 {"operation": error.name, "error": error.error, "count": error.occurrences}

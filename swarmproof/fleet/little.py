@@ -100,11 +100,9 @@ class LittlesLaw:
         }
 
 
-def applies(environment: Any) -> bool:
-    """In closed load, and where all users are those whose every request is recorded."""
-    return not getattr(environment.parsed_options, "rate", "") and all(
-        hasattr(user_class, "client_class") for user_class in environment.user_classes
-    )
+def applies(environment: Any, rate: str) -> bool:
+    """In closed load (`rate` is ""), and where all users are those whose every request is recorded."""
+    return not rate and all(hasattr(user_class, "client_class") for user_class in environment.user_classes)
 
 
 def lanes_of(environment: Any, users: int) -> int:

@@ -22,8 +22,8 @@ def envelope() -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--engine",), ("--rate", "200"), ("--processes", "2")],
-    ids=["scripted", "engine", "open", "workers"],
+    [(), ("--engine", "--rate", "200"), ("--processes", "2")],
+    ids=["scripted", "engine", "workers"],
 )
 def test_both_tables_tell_the_same(tmp_path: Path, envelope: str, options: tuple[str, ...]) -> None:
     result = run_locust("envelope", tmp_path, "--host", envelope, *options, seconds=4)

@@ -37,6 +37,7 @@ def test_a_shape_offers_the_area_under_its_stages_and_ends_the_run(
     assert load["rate"] == "0..100 for 2s then 100 for 1s then 50 for 1s then 0"
     assert load["issued"] + load["dropped"] + load["unissued"] == WHOLE
     assert load["issued"] == ended(result.run)
+    assert "little" not in load
     assert load["users"] == 4 or "4 users" in result.log
 
 
