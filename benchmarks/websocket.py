@@ -142,7 +142,8 @@ class Bounds:
         kept = value >= bound if at_least else value < bound
         self.missed += not kept
         relation = ">=" if at_least else "<"
-        print(f"  {what}: {value:,.4g} {unit} (bound {relation} {bound:,g}) {'kept' if kept else 'MISSED'}", flush=True)
+        shown = f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
+        print(f"  {what}: {shown} {unit} (bound {relation} {bound:,g}) {'kept' if kept else 'MISSED'}", flush=True)
 
 
 def measure_servers(bounds: Bounds, short: bool) -> None:

@@ -8,7 +8,6 @@ not echoed but answered by closing 1013 (try again later) until some have left.
 """
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 
 from protocols.websocket import Binary, Text
@@ -34,14 +33,7 @@ TRY_AGAIN_LATER = 1013  # IANA's registry of close codes
 class LoadService(WebSocketService):
     metrics_here = True
 
-    def __init__(
-        self,
-        name: str,
-        arguments: argparse.Namespace,
-        answer: Callable[..., Reply],
-        connection_class: type[WebSocketConnection] | None = None,
-    ) -> None:
-        super().__init__(name, arguments, answer, connection_class)
+    def set_up(self, arguments: argparse.Namespace) -> None:
         self.busy = 0
         self.max_held_bytes: int = arguments.max_held_bytes
         self.group.limits = replace(self.group.limits, max_pending_bytes=arguments.max_pending_bytes)

@@ -78,14 +78,7 @@ class MessageRate:
 class PerformanceService(WebSocketService):
     metrics_here = True
 
-    def __init__(
-        self,
-        name: str,
-        arguments: argparse.Namespace,
-        answer: Callable[..., None],
-        connection_class: type[WebSocketConnection] | None = None,
-    ) -> None:
-        super().__init__(name, arguments, answer, connection_class)
+    def set_up(self, arguments: argparse.Namespace) -> None:
         self.rate = MessageRate()
         for metric, text, read in (
             ("total_messages", "Messages received.", lambda: float(self.rate.total)),

@@ -14,7 +14,6 @@ import math
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -56,14 +55,7 @@ def is_forbidden(text: str) -> bool:
 class SecurityService(WebSocketService):
     metrics_here = True
 
-    def __init__(
-        self,
-        name: str,
-        arguments: argparse.Namespace,
-        answer: Callable[..., Reply],
-        connection_class: type[WebSocketConnection] | None = None,
-    ) -> None:
-        super().__init__(name, arguments, answer, connection_class)
+    def set_up(self, arguments: argparse.Namespace) -> None:
         self.per_s = arguments.requests_per_minute / 60
         self.buckets = Buckets(arguments.burst, self.per_s, MAX_ADDRESSES)
         self.max_refusals: int = arguments.max_refusals

@@ -132,6 +132,10 @@ class WebSocketService:
         self.registry = CollectorRegistry()
         self.registry.register(ConnectionCollector(name, self.group))
         self.registry.register(CounterSource(self.counters))
+        self.set_up(arguments)
+
+    def set_up(self, arguments: argparse.Namespace) -> None:
+        """What a kind of server has beyond this: its part of `__init__`."""
 
     def counters(self) -> dict[str, tuple[str, float]]:
         return {

@@ -4,13 +4,12 @@ import argparse
 import hmac
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 
 from prometheus_client import Gauge, Histogram
 
 from protocols.tool_call import RETRY_AFTER_S
 from servers.token_bucket import Buckets, TokenBucket, take_all
-from servers.websocket_serving import WebSocketConnection, WebSocketService
+from servers.websocket_serving import WebSocketService
 
 # The original's limits.
 MAX_SESSION_CALLS = 8
@@ -78,14 +77,7 @@ class ToolService(WebSocketService):
 
     metrics_here = True
 
-    def __init__(
-        self,
-        name: str,
-        arguments: argparse.Namespace,
-        answer: Callable[..., None],
-        connection_class: type[WebSocketConnection] | None = None,
-    ) -> None:
-        super().__init__(name, arguments, answer, connection_class)
+    def set_up(self, arguments: argparse.Namespace) -> None:
         limited = not arguments.no_limits
         self.token: str | None = arguments.token
         self.hello_timeout_s: float = arguments.hello_timeout
@@ -113,14 +105,14 @@ class ToolService(WebSocketService):
         self.refused: Counter[str] = Counter()  # by limit
         self.results = 0
         self.latency = Histogram(
-            f"{name}_call_seconds",
+            f"{self.name}_call_seconds",
             "From call_tool read to call_tool_res written.",
             registry=self.registry,
             buckets=LATENCY_BUCKETS_S,
         )
-        queued = Gauge(f"{name}_messages_queued", "Calls in flight.", registry=self.registry)
+        queued = Gauge(f"{self.name}_messages_queued", "Calls in flight.", registry=self.registry)
         queued.set_function(lambda: float(self.calls))
-        queue = Gauge(f"{name}_queue_bytes", "Bytes that slow readers have not taken.", registry=self.registry)
+        queue = Gauge(f"{self.name}_queue_bytes", "Bytes that slow readers have not taken.", registry=self.registry)
         queue.set_function(lambda: float(self.group.held_bytes))
 
     def authorized(self, token: str) -> bool:
