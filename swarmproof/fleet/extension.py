@@ -533,7 +533,8 @@ def _extend_web_ui(extension: RunExtension) -> None:
     def check_login() -> None:  # when all listeners of init have run: a locustfile may bring a login of its own
         if sentence := login.problem(extension.environment.web_ui):
             logger.error("%s", sentence)
-            raise SystemExit(3)
+            logging.shutdown()
+            os._exit(3)  # nothing has begun yet; a gentle end would let the web server start meanwhile, and complain
 
     gevent.spawn(check_login)
 
