@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 #: Port numbers of the documents; two sessions on one machine would collide on them.
 PORTS = ("7000", "8079", "8080", "8082", "8084", "8086", "8088", "9000", "9001", "9002", "9003")
-PORTS += ("9100", "9101", "9102", "9103", "9400", "9500")
+PORTS += ("9100", "9101", "9102", "9103", "9400", "9500", "9646")
 
 
 class Step(NamedTuple):
@@ -236,11 +236,14 @@ SCENES = {
                 "locust -f locustfiles/envelope.py --worker --master-host 127.0.0.1 --master-port 7000",
             ),
             Step(
-                f"{LOCUST} -u 1000 -t 60s --processes 4 {HOST}",
-                f"{LOCUST} -u 8 -r 8 -t 4s --processes 2 --master-bind-port 8080 --master-port 8080 {HOST}",
-                ("envelope echo",),
+                f"{LOCUST} -u 1000 -t 60s --processes 4 --metrics-port 9646 {HOST}",
+                f"{LOCUST} -u 8 -r 8 -t 60s --processes 2 --metrics-port 9646 "
+                f"--master-bind-port 8080 --master-port 8080 {HOST}",
+                stays="Sending spawn jobs",
             ),
+            Step("curl http://127.0.0.1:9646/metrics", says=("swarmproof_workers",)),
         ),
+        needs=("curl",),
     ),
     "zoo": Scene(
         "docs/zoo.md",
@@ -336,6 +339,7 @@ ELSEWHERE = {
     "tests/test_deployment.py::test_the_compose_file_is_valid and its neighbours check the file and its commands",
     'swarmproof run raft-failover -t 30s --fault "kill leader @10s restart 5s"': "the same, shorter: "
     "tests/swarmproof/test_run.py::test_a_cluster_that_loses_its_leader_twice_is_judged_valid",
+    f"{LOCUST} -u 1000 -t 60s --processes 4 {HOST}": "with --metrics-port it is executed",
     "swarmproof run raft-failover --workers 2": "tests/swarmproof/test_run.py::test_workers_share_the_load",
     "swarmproof run envelope --rate 5000": "tests/swarmproof/test_run.py::"
     "test_an_open_load_says_what_became_of_its_arrivals",
