@@ -22,15 +22,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent import get_hub, getcurrent
-from gevent.event import AsyncResult, Event
+from gevent.event import Event
 from greenlet import greenlet  # type: ignore[import-untyped]
 
 from protocols.errors import RemoteProtocolError
 from protocols.frames import TRUNCATED
 from users.call import Call, fail_all
-from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
-from users.opening import CLOSED_BY_SERVER, CONNECT_DEADLINE_S, CONNECT_TIMEOUT_S, loss, open_once, retrying
+from users.failures import CheckFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
+from users.opening import (
+    CLOSED_BY_SERVER,
+    CONNECT_DEADLINE_S,
+    CONNECT_TIMEOUT_S,
+    OnAttempt,
+    Opener,
+    loss,
+    open_once,
+)
 from users.request_ids import IdSpace, request_ids
+from users.sending import MAX_UNSENT_BYTES, Sender
 from users.session import Session
 from users.strays import OnStray, Strays
 from users.transport import Endpoint, TlsFilter
@@ -42,8 +51,6 @@ __all__ = ["CLOSED_INSIDE_REPLY", "DRAIN_S", "MAX_UNSENT_BYTES", "REPLY_TIMEOUT_
 
 # One recv: the kernel's default receive buffer holds about twice this much; larger replies take several.
 RECV_BYTES: Final = 65_536
-# Unsent bytes above which callers wait for the kernel to take some: a stalled server must not fill our memory.
-MAX_UNSENT_BYTES: Final = 4 * 1_048_576
 # At close: time for replies that were under way to show themselves. Most servers close at once in answer to ours.
 DRAIN_S: Final = 0.25
 
@@ -57,15 +64,49 @@ CLOSED_INSIDE_REPLY: Final = "connection closed inside a reply"
 _AFTER_MALFORMED: Final = "connection dropped: another reply on it could not be read"
 _AFTER_TIMEOUT: Final = "connection dropped after a timeout"
 
-#: Told of each attempt to connect: when it began and ended, and why it failed (None: it did not).
-OnAttempt = Callable[[int, int, ConnectFailed | None], None]
 
-
-class Connection:
+class Connection(Sender):
     """A connection to `endpoint` that comes back: each `open` dials anew with a fresh session.
 
     `timeout_s` bounds the wait for each reply. Used by any number of greenlets of one thread.
     """
+
+    # Slots, here and in the engine's exchanges: with thousands of connections what counts is how much memory each of
+    # them touches in a round trip, and a dictionary of sixty attributes is spread over forty cache lines.
+    __slots__ = (
+        "_answered_call_ns",
+        "_by_id",
+        "_corked",
+        "_gone",
+        "_id",
+        "_id_mask",
+        "_id_step",
+        "_ids",
+        "_judge",
+        "_lane",
+        "_loop",
+        "_new_session",
+        "_on_stray",
+        "_opener",
+        "_out",
+        "_output",
+        "_pending",
+        "_readable",
+        "_receive",
+        "_recv",
+        "_refusal",
+        "_sock",
+        "_strays",
+        "_timeout_ns",
+        "_timer",
+        "_timer_runs",
+        "_wait",
+        "_writable",
+        "endpoint",
+        "is_open",
+        "session",
+        "timeout_s",
+    )
 
     def __init__(
         self,
@@ -80,6 +121,9 @@ class Connection:
         self.timeout_s = timeout_s
         self.is_open = False
         self.session: Session
+        self._readable: Any
+        self._timer: Any
+        self._recv: Callable[[int], bytes]
         self._new_session = new_session
         self._on_stray = on_stray
         self._ids = ids
@@ -87,7 +131,7 @@ class Connection:
         self._lane = -1
         self._id = 0
         self._timeout_ns = int(timeout_s * _NS_PER_S)
-        self._opening: AsyncResult | None = None
+        self._opener = Opener()
         self._gone = Event()
         self._gone.set()
         self._reset()
@@ -97,6 +141,7 @@ class Connection:
         self._answered_call_ns = 0  # when the request that was answered last had been sent
         self._out: list[bytes] = []
         self._unsent = bytearray()
+        self._writing = False
         self._corked = False
         self._timer_runs = False
         self._refusal: str | None = None
@@ -122,33 +167,7 @@ class Connection:
 
         Callers that come while another one connects wait for it and share its luck. Raises ConnectFailed.
         """
-        while self._opening is not None:
-            if self._opening.get():  # False: the one who tried was stopped, the next in line tries
-                return
-        opening = self._opening = AsyncResult()
-
-        def attempt() -> None:
-            started_ns = monotonic_ns()
-            try:
-                self._dial(attempt_timeout_s)
-            except ConnectFailed as failure:
-                if on_attempt is not None:
-                    on_attempt(started_ns, monotonic_ns(), failure)
-                raise
-            if on_attempt is not None:
-                on_attempt(started_ns, monotonic_ns(), None)
-
-        try:
-            retrying(deadline_s)(attempt)
-            opening.set(True)
-        except ConnectFailed as failure:
-            opening.set_exception(failure)
-            raise
-        except BaseException:
-            opening.set(False)
-            raise
-        finally:
-            self._opening = None
+        self._opener.open(self._dial, deadline_s, attempt_timeout_s, on_attempt)
 
     def _dial(self, timeout_s: float) -> None:
         session = self._new_session()
@@ -211,7 +230,7 @@ class Connection:
             if self._corked:
                 self._out.append(data)
             else:
-                self._send(data)
+                self.send(data)
             self._wait()
         except BaseException:  # killed, or the caller's own gevent.Timeout
             call.greenlet = None
@@ -241,44 +260,20 @@ class Connection:
         if self._corked:
             self._out.append(data)
         else:
-            self._send(data)
+            self.send(data)
         if not self.is_open:
             raise ConnectionLost(CLOSED_BY_SERVER)
 
-    def _send(self, data: bytes) -> None:
-        if self._tls is not None:
-            data = self._tls.send(data)
-        if self._unsent:
-            self._unsent += data
-            return
-        try:
-            sent = self._sock_send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._break(ConnectionLost(loss(error)))
-            return
-        if sent != len(data):
-            self._unsent += memoryview(data)[sent:]
+    def watch_writing(self, wanted: bool) -> None:
+        if wanted:
             self._writable = self._loop.io(self._sock.fileno(), _WRITE)
-            self._writable.start(self._on_writable)
-
-    def _on_writable(self) -> None:
-        try:
-            sent = self._sock_send(self._unsent)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._break(ConnectionLost(loss(error)))
-            return
-        del self._unsent[:sent]
-        if not self._unsent:
-            self._stop_writing()
-
-    def _stop_writing(self) -> None:
-        if self._writable is not None:
+            self._writable.start(self.on_writable)
+        else:
             self._writable.close()
             self._writable = None
+
+    def lose(self, failure: RequestFailure) -> None:
+        self._break(failure)
 
     def _wait_until_sent(self) -> None:
         give_up_ns = monotonic_ns() + self._timeout_ns
@@ -320,7 +315,7 @@ class Connection:
             elif self._output is not None:
                 chatter = self._output()
                 if chatter:
-                    self._send(chatter)
+                    self.send(chatter)
                 if self.session.finished:
                     self._break(ConnectionLost(self.session.finished))
 
@@ -355,7 +350,7 @@ class Connection:
             if out and self.is_open:
                 data = out[0] if len(out) == 1 else b"".join(out)
                 out.clear()
-                self._send(data)
+                self.send(data)
 
     def _owner(self, reply: Any) -> Call | None:
         """The call that a reply without a known id belongs to, taken out of the pending map. None: nobody's."""
@@ -469,7 +464,7 @@ class Connection:
             self._cancel(request_id, call)
         farewell = self.session.closing()
         if farewell:
-            self._send(farewell)
+            self.send(farewell)
         if self.is_open and not self._unsent and self._tls is None:
             _half_close(self._sock)
 

@@ -5,10 +5,12 @@ that lost one server together must not come back together.
 """
 
 import errno
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gevent
+from gevent.event import AsyncResult
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from users.failures import ConnectFailed
@@ -94,3 +96,52 @@ def loss(error: OSError) -> str:
     if error.errno == errno.ETIMEDOUT:
         return "connection timed out"
     return f"connection failed: {error.strerror or 'closed'}"
+
+
+#: Told of each attempt to connect: when it began and ended, and why it failed (None: it did not).
+OnAttempt = Callable[[int, int, ConnectFailed | None], None]
+
+
+class Opener:
+    """Opens one connection for all who need it: those that come while another one connects share its luck."""
+
+    __slots__ = ("_opening",)
+
+    def __init__(self) -> None:
+        self._opening: AsyncResult | None = None
+
+    def open(
+        self,
+        dial: Callable[[float], None],
+        deadline_s: float,
+        attempt_timeout_s: float,
+        on_attempt: OnAttempt | None,
+    ) -> None:
+        """Call `dial(attempt_timeout_s)`, trying again until `deadline_s` is over. Raises ConnectFailed."""
+        while self._opening is not None:
+            if self._opening.get():  # False: the one who tried was stopped, the next in line tries
+                return
+        opening = self._opening = AsyncResult()
+
+        def attempt() -> None:
+            started_ns = monotonic_ns()
+            try:
+                dial(attempt_timeout_s)
+            except ConnectFailed as failure:
+                if on_attempt is not None:
+                    on_attempt(started_ns, monotonic_ns(), failure)
+                raise
+            if on_attempt is not None:
+                on_attempt(started_ns, monotonic_ns(), None)
+
+        try:
+            retrying(deadline_s)(attempt)
+            opening.set(True)
+        except ConnectFailed as failure:
+            opening.set_exception(failure)
+            raise
+        except BaseException:
+            opening.set(False)
+            raise
+        finally:
+            self._opening = None

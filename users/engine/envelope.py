@@ -19,6 +19,17 @@ NAME: Final = "echo"
 class EnvelopeExchange(StreamExchange):
     """Random payloads of one size."""
 
+    __slots__ = (
+        "_count_call",
+        "_count_intended",
+        "_count_places",
+        "_count_returned",
+        "_echoes",
+        "_place",
+        "_pool",
+        "_size_bytes",
+    )
+
     first_name = NAME
 
     def __init__(self, *arguments: Any) -> None:

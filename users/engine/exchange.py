@@ -12,18 +12,18 @@ waits to try again, or is *ready*: it may send as soon as the connection is open
 from collections.abc import Callable
 from functools import partial
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Busy, Client
-from users.connection import MAX_UNSENT_BYTES, Connection
+from users.connection import Connection
 from users.engine.loop import Engine
 from users.engine.turns import Turns
 from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
-from users.opening import loss
 from users.pace import REFUSED_PAUSE_S
+from users.sending import MAX_UNSENT_BYTES
 from users.session import Session
 from users.statistics import Tally
 from users.strays import Strays
@@ -73,7 +73,25 @@ class Exchange(Connection):
     """Speaks for one user. `next_request` is the least that a subclass defines."""
 
     #: What a record says that could not be sent because there was no connection.
-    first_name: str = "request"
+    first_name: ClassVar[str] = "request"
+
+    __slots__ = (
+        "_backing_off",
+        "_breaker",
+        "_depth",
+        "_engine",
+        "_fd",
+        "_instant",
+        "_is_stopping",
+        "_ready",
+        "_tallies",
+        "_turns",
+        "at_full_throttle",
+        "client",
+        "finished",
+        "recording",
+        "wanted",
+    )
 
     def __init__(self, engine: Engine, client: Client, depth: int, turns: Turns) -> None:
         given = client.connection
@@ -235,45 +253,11 @@ class Exchange(Connection):
     def _dispatch(self, replies: Any) -> None:
         self._settle(replies, monotonic_ns())
 
-    def send(self, data: bytes) -> None:
-        """Hand `data` to the kernel; what it does not take is kept and sent when it does."""
-        if self._tls is not None:
-            data = self._tls.send(data)
-        if self._unsent:
-            self._unsent += data
-            return
-        try:
-            sent = self._sock_send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self.lose(ConnectionLost(loss(error)))
-            return
-        if sent != len(data):
-            self._unsent += memoryview(data)[sent:]
-            self._writing = True
-            self._engine.watch_writing(self._fd, True)
+    def watch_writing(self, wanted: bool) -> None:
+        self._engine.watch_writing(self._fd, wanted)
 
-    _send = send
-
-    def on_writable(self) -> None:
-        """The kernel takes bytes again."""
-        try:
-            sent = self._sock_send(self._unsent)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.lose(ConnectionLost(loss(error)))
-            return
-        del self._unsent[:sent]
-        if not self._unsent:
-            self._stop_writing()
-            self.go([])
-
-    def _stop_writing(self) -> None:
-        if self._writing:
-            self._writing = False
-            self._engine.watch_writing(self._fd, False)
+    def written(self) -> None:
+        self.go([])
 
     def on_eof(self) -> None:
         """The server closed."""

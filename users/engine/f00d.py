@@ -25,6 +25,22 @@ METRICS_EVERY_NS: Final = 1_000_000_000
 class F00DExchange(StreamExchange):
     """Toggles one device on and off."""
 
+    __slots__ = (
+        "_acknowledged",
+        "_attempts",
+        "_count_call",
+        "_count_intended",
+        "_count_places",
+        "_count_returned",
+        "_framed",
+        "_in_bucket",
+        "_is_on",
+        "_metrics_due_ns",
+        "_service_ns",
+        "_write",
+        "metrics",
+    )
+
     first_name = TOGGLE
 
     def __init__(self, *arguments: Any) -> None:

@@ -6,6 +6,8 @@ from users.engine.exchange import Exchange, Request
 class FramedExchange(Exchange):
     """Sends what the user's `next_payload` gives, under the user's `request_name`."""
 
+    __slots__ = ()
+
     def next_request(self, intended_ns: int) -> Request:
         user = self.client.user
         payload = user.next_payload()

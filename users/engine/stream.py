@@ -13,7 +13,7 @@ wrong. After a while without trouble the connection is tried as a stream again.
 
 from collections import deque
 from time import monotonic_ns
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from users.engine.exchange import Exchange, Ready, Request
 
@@ -39,12 +39,32 @@ class Batch(NamedTuple):
 class StreamExchange(Exchange):
     """Subclasses define `make`, `unmake`, `add_up`, and set `unit_bytes`; `streams` False turns all of this off."""
 
+    __slots__ = (
+        "_answered",
+        "_call_ns",
+        "_due",
+        "_intended_ns",
+        "_is_streaming",
+        "_later",
+        "_matched",
+        "_next_trial",
+        "_notes",
+        "_places",
+        "_trial",
+        "streams",
+        "unit_bytes",
+    )
+
     #: Bytes of each reply that is due.
     unit_bytes: int
     #: Whether replies can be foretold, with these options.
-    streams: bool = True
+    streams: bool
     #: Whether only some of the replies can be foretold: then `together` is asked before each `make`.
-    mixes: bool = False
+    mixes: ClassVar[bool] = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self.streams = True
+        super().__init__(*arguments)
 
     def together(self, count: int) -> int:
         """How many of the next `count` requests may be made in one batch."""

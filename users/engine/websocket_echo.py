@@ -19,6 +19,18 @@ _NAMES: Final = ("echo text", "echo binary")
 class WebSocketEchoExchange(StreamExchange):
     """Text, binary, or both at random; every message starts with its id."""
 
+    __slots__ = (
+        "_adds",
+        "_frame",
+        "_heads",
+        "_kinds",
+        "_place",
+        "_pool",
+        "_size_bytes",
+        "_text_pool",
+        "_ws",
+    )
+
     first_name = _NAMES[0]
 
     def __init__(self, *arguments: Any) -> None:

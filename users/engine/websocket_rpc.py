@@ -41,6 +41,23 @@ Note = tuple[str, int, tuple[Any, ...], tuple[Any, ...], int]
 class WebSocketRpcExchange(StreamExchange):
     """The user's mix of echo, add, get_time and error_test."""
 
+    __slots__ = (
+        "_adds",
+        "_at",
+        "_drawn",
+        "_forms",
+        "_frame",
+        "_is_plain",
+        "_mark",
+        "_mark_value",
+        "_place",
+        "_pool",
+        "_read",
+        "_text_bytes",
+        "_writers",
+        "_ws",
+    )
+
     first_name = "echo"
     mixes = True
 
