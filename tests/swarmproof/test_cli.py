@@ -105,6 +105,8 @@ def test_a_history_of_json_lines_is_judged(tmp_path: Path) -> None:
     assert verdict.returncode == 1
     assert "verdict INVALID" in verdict.stdout
     assert "counterexample: " in verdict.stdout
+    told = swarmproof("check", "bad.jsonl", "--json", directory=tmp_path)
+    assert (told.returncode, json.loads(told.stdout)["verdict"]) == (1, "invalid")
     mistake = swarmproof("check", "broken.jsonl", directory=tmp_path)
     assert mistake.returncode == 3
     assert "broken.jsonl" in mistake.stderr
