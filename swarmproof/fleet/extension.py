@@ -44,6 +44,7 @@ from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
 from swarmproof.fleet.html_report import extend_html_report
 from swarmproof.fleet.last_reports import hear_out
+from swarmproof.fleet.late_join import hold_spawning_until_init
 from swarmproof.fleet.little import LittlesLaw, applies, lanes_of
 from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
@@ -539,5 +540,6 @@ def _extend_web_ui(extension: RunExtension) -> None:
     gevent.spawn(check_login)
 
 
+hold_spawning_until_init()
 events.init_command_line_parser.add_listener(_add_options)
 events.init.add_listener(_on_init)
