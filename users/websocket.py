@@ -2,16 +2,19 @@
 
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from protocols.errors import RemoteProtocolError
 from protocols.host import Host
 from protocols.websocket import Binary, Closed, Opened, Text, WebSocketClient
 from users import options
 from users.client import Client
+from users.failures import ConnectionLost
 from users.protocol_user import ProtocolUser, endpoint_of
 from users.session import Session
 from users.transport import Endpoint, client_context
+
+NOT_OPEN: Final = "websocket is not open"
 
 # Not in users.options: only those who speak WebSocket offer them.
 options.OPTIONS["tls_ca"] = {
@@ -70,14 +73,22 @@ class WebSocketSession(Session):
                 self.finished = f"websocket closed by server with code {event.code}"
 
     def frame(self, payload: str | bytes) -> bytes:
-        """The bytes of one message: text for str, binary for bytes."""
+        """The bytes of one message: text for str, binary for bytes.
+
+        Raises ConnectionLost when the server said goodbye before this greenlet had its turn.
+        """
         ws = self._ws
+        self._must_be_open()
         if isinstance(payload, str):
             ws.send_text(payload)
         else:
             ws.send_binary(payload)
         pieces = ws.data_to_send()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _must_be_open(self) -> None:
+        if not self._ws.open:
+            raise ConnectionLost(self.finished or NOT_OPEN)
 
     def opening(self) -> bytes:
         return b"".join(self._ws.data_to_send())

@@ -98,6 +98,7 @@ class ToolSession(WebSocketSession):
 
     def ping(self, payload: bytes) -> bytes:
         """The bytes of a ping, whose pong is a reply."""
+        self._must_be_open()
         self._ws.send_ping(payload)
         return b"".join(self._ws.data_to_send())
 
