@@ -27,7 +27,7 @@ def hold_spawning_until_init() -> None:
             _initialised.set()
         handle(self, msg)
 
-    WorkerRunner.handle_message = handle_when_ready
+    WorkerRunner.handle_message = handle_when_ready  # type: ignore[method-assign]
     events.init.add_listener(_on_init)
 
 

@@ -5,9 +5,11 @@
 
 import os
 import time
+from typing import Any
 
 import gevent
 from locust import User, constant, task
+from locust.runners import WorkerRunner
 
 from records.recorder import recorder
 from records.violations import PAYLOAD
@@ -16,6 +18,15 @@ from swarmproof.fleet import extension
 if os.environ.get("CLOCKWORK_NO_SHARED_DISK"):
     extension._is_same_directory = lambda directory, token: False
 
+
+if os.environ.get("CLOCKWORK_SLOW_TO_INIT"):
+    connect = WorkerRunner.connect_to_master
+
+    def connect_slowly(self: Any) -> None:
+        connect(self)
+        gevent.sleep(1)
+
+    WorkerRunner.connect_to_master = connect_slowly
 
 TICKS = int(os.environ.get("CLOCKWORK_TICKS", "0"))
 

@@ -84,7 +84,8 @@ def test_a_worker_that_joins_late_takes_its_part_of_the_users(fleet: Fleet) -> N
     master = fleet.master("-t", "120s")
     first = fleet.worker()
     fleet.wait("all users on the first", users=4, workers=1)
-    second = fleet.worker()
+    # The order to spawn is there before this worker has come to be set up.
+    second = fleet.worker(CLOCKWORK_SLOW_TO_INIT="1")
     fleet.wait("both at work", users=4, workers=2)
     name = f"worker-{os.uname().nodename}-{second.pid}"
     wait_until(lambda: any(path.stem == name for path in fleet.run.latency_dir.glob("*")), "the second's records", 60)
