@@ -354,7 +354,6 @@ def compare(
 
     Example: `swarmproof compare runs/20260101-120000-demo runs/latest --html compare.html`
     """
-    from records.run_directory import RunDirectory
     from swarmproof.console import Printer
     from swarmproof.several_runs import compare_runs
 

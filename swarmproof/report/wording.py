@@ -100,7 +100,8 @@ def effect_of(fault: FaultRecord) -> str:
     leads = seen.find(" leads term ")
     if leads >= 0:
         seen = seen[: max(seen.rfind("; ", 0, leads), 0)]
-    return seen.removeprefix(f"{', '.join(fault.how.split())} ") if fault.how else seen
+    told = f"{', '.join(fault.how.split())} on "
+    return f"seen on {seen.removeprefix(told)}" if fault.how and seen.startswith(told) else seen
 
 
 def fault_line(fault: FaultRecord, at_s: float) -> str:

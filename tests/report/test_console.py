@@ -146,7 +146,7 @@ def test_faults_of_every_sort_read_as_sentences() -> None:
     )
     late = FaultRecord(5, "link", "n3", chosen="n3", took_effect=True, how="latency=60ms±10ms slicer=64")
     late.observed = "latency=60ms±10ms, slicer=64 on 4 links in use"
-    assert fault_line(late, 5.0) == ("links of n3 with latency=60ms±10ms slicer=64 at 5.0 s; on 4 links in use")
+    assert fault_line(late, 5.0) == ("links of n3 with latency=60ms±10ms slicer=64 at 5.0 s; seen on 4 links in use")
     gone = FaultRecord(6, "disconnect", "all", chosen="n1, n2", took_effect=True, observed="30 connections were reset")
     assert fault_line(gone, 6.0) == "clients of n1, n2 disconnected at 6.0 s; 30 connections were reset"
     slow = FaultRecord(3, "slow fsync", "n1", chosen="n1", took_effect=True)
