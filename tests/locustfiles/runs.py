@@ -1,6 +1,7 @@
 """Plain Locust runs of a scenario, as a user would start them, and what they left behind."""
 
 import json
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -50,9 +51,19 @@ def run_locust(scenario: str, directory: Path, *options: str, users: int = 4, se
     command = [sys.executable, "-m", "locust", "-f", path, "--headless", "--only-summary"]
     command += ["-u", str(users), "-r", "100", "-t", f"{seconds}s", "--run-dir", str(directory / "run")]
     command += ["--json-file", str(directory / "stats"), *options]
+    if "--processes" in options:  # its master would listen at Locust's one port, and tests run side by side
+        port = str(free_port())
+        command += ["--master-bind-port", port, "--master-port", port]
     process = Process(command)
     try:
         exit_code = process.wait(RUN_DEADLINE_S)
         return LocustRun(exit_code, process.log(), directory)
     finally:
         process.close()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
