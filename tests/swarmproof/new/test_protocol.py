@@ -65,9 +65,10 @@ def test_the_tests_that_it_writes_pass(written: Path) -> None:
 
 def test_its_plan_ends_with_a_verdict_from_another_folder_too(written: Path) -> None:
     done = run("swarmproof.cli", "run", f"{NAME}/plan.toml", "-t", "4s", directory=written.parent)
-    assert done.returncode == 0, done.stdout + done.stderr
     assert "device_lines ready at tcp://127.0.0.1:" in done.stdout
-    assert "verdict VALID" in done.stdout
+    starved = "the generator itself was the bottleneck" in done.stdout
+    assert starved or "verdict VALID" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == (2 if starved else 0), done.stdout + done.stderr
 
 
 def test_its_scenario_runs_under_plain_locust_in_engine_mode(written: Path) -> None:
