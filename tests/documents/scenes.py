@@ -318,6 +318,16 @@ SCENES = {
             Step("python -m benchmarks.compare --peers", "python -m benchmarks.compare --help", ("--peers",)),
             Step("python -m benchmarks.peers", "python -m benchmarks.peers --help", ("--short", "--lie")),
             Step("python -m benchmarks.peers --lie", "python -m benchmarks.peers --help", ("--lie",)),
+            Step(
+                "python -m benchmarks.compare --recording",
+                "python -m benchmarks.compare --recording --help",
+                ("--recording",),
+            ),
+            Step(
+                "python -m benchmarks.compare --graphs docs/images",
+                "python -m benchmarks.compare --graphs docs/images --help",
+                ("--graphs",),
+            ),
             Step("python -m benchmarks.accuracy", "python -m benchmarks.accuracy --help", ("--kind", "--workers")),
         ),
     ),
