@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -216,8 +217,8 @@ def run_locust(scenario: str, address: tuple[str, int], seconds: int) -> tuple[f
             worker = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
             begun, cpu_s = 0.0, 0.0
             progress = Path(directory, "run", "progress.jsonl")
-            first: dict[str, float] = {}
-            last: dict[str, float] = {}
+            first: dict[str, Any] = {}
+            last: dict[str, Any] = {}
             process = psutil.Process(worker.pid)
             while worker.poll() is None:
                 line = last_line(progress)
@@ -235,10 +236,10 @@ def run_locust(scenario: str, address: tuple[str, int], seconds: int) -> tuple[f
         return count / took_s, (cpu_s - begun) / count * 1e6, failures
 
 
-def last_line(path: Path) -> dict[str, float]:
+def last_line(path: Path) -> dict[str, Any]:
     """The newest whole line of a file of JSON lines; {} when there is none."""
     try:
-        parsed: dict[str, float] = json.loads(path.read_text().rstrip().rsplit("\n", 1)[-1])
+        parsed: dict[str, Any] = json.loads(path.read_text().rstrip().rsplit("\n", 1)[-1])
     except (OSError, ValueError):
         return {}
     return parsed

@@ -8,6 +8,7 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -80,18 +81,25 @@ def measure_idle(bounds: Bounds, short: bool) -> None:
             worker = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
             try:
                 deadline_s = time.monotonic() + START_DEADLINE_S
-                line: dict[str, float] = {}
-                while line.get("count", 0) < 2 * users and worker.poll() is None and time.monotonic() < deadline_s:
+                line: dict[str, Any] = {}
+                while answered(line) < users and worker.poll() is None and time.monotonic() < deadline_s:
                     time.sleep(0.5)
                     line = last_line(Path(directory, "run", "progress.jsonl"))
-                if line.get("count", 0) < 2 * users or line["failed"]:
+                if answered(line) < users:
                     raise SystemExit(f"not all connected: {line}\n{Path(directory, 'log').read_text()[-2000:]}")
                 worker_mb, server_mb = psutil.Process(worker.pid).memory_info().rss / 1e6, server.memory_mb()
             finally:
                 worker.terminate()
                 worker.wait()
-    print(f"idle: {users:,} connected users: worker {worker_mb:,.0f} MB, server {server_mb:,.0f} MB")
+    failed = f" ({line['failed']} attempts failed)" if line["failed"] else ""
+    print(f"idle: {users:,} connected users{failed}: worker {worker_mb:,.0f} MB, server {server_mb:,.0f} MB")
     bounds.say("both together", worker_mb + server_mb, 2_000, "MB")
+
+
+def answered(line: dict[str, Any]) -> int:
+    """How many echoes came back, by a line of progress: one for each user."""
+    echoes = line.get("operations", {}).get("websocket echo text", {"count": 0, "failed": 0})
+    return int(echoes["count"] - echoes["failed"])
 
 
 def measure_load(bounds: Bounds, short: bool) -> None:
