@@ -154,7 +154,11 @@ def delay_server(case: Case, log: Path) -> Iterator[str]:
 def locust(case: Case, host: str, *arguments: str, **environment: str) -> None:
     command = [sys.executable, "-m", "locust", "-f", str(USERS), "--headless", "--only-summary", "--host", host]
     command += ["-u", str(CLOSED_USERS), "-r", str(CLOSED_USERS), "-t", f"{case.seconds:.0f}s", "--stop-timeout", "10"]
-    command += [*arguments, *(["--processes", str(case.workers)] if case.workers > 1 else [])]
+    command += arguments
+    if case.workers > 1:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        command += ["--processes", str(case.workers), "--master-bind-port", port, "--master-port", port]
     done = subprocess.run(
         command,
         cwd=ROOT,
