@@ -310,7 +310,9 @@ def down(run: Run = None) -> None:
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_JSONL", help="A run directory, or a history.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR_OR_JSONL", help="A run directory, or a history.", readable=False)
+    ],
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON, as in verdict.json.")] = False,
 ) -> None:
@@ -326,7 +328,9 @@ def check(
 
 @app.command()
 def report(
-    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="A run directory, or several.")],
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="A run directory, or several.", readable=False)
+    ],
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Where the page of several runs goes; by default beside them."),
@@ -345,8 +349,8 @@ def report(
 
 @app.command()
 def compare(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run directory.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another one.")],
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run directory.", readable=False)],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another one.", readable=False)],
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
@@ -362,7 +366,7 @@ def compare(
 
 @app.command()
 def export(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")],
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.", readable=False)],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="By default RUN_DIR/history.jsonl; - is stdout."),

@@ -26,7 +26,7 @@ def report_runs(paths: Sequence[Path], printer: Printer, *, html: Path | None, a
         printer.write(json.dumps(trend_of([read_contents(run) for run in runs]).to_json(), indent=2) + "\n")
         return
     if len(runs) == 1 and html is None:
-        write_reports(runs[0])
+        _write_reports(runs[0])
         print_report(runs[0], printer.out)
         return
     trend = trend_of([read_contents(run) for run in runs])
@@ -56,6 +56,15 @@ def _open(paths: Sequence[Path]) -> list[RunDirectory]:
     """Each run once, also when `latest` and its target are both named."""
     runs = {run.path: run for run in (RunDirectory.open(path) for path in paths)}
     return list(runs.values())
+
+
+def _write_reports(run: RunDirectory) -> None:
+    try:
+        write_reports(run)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot write the report into {run.path}: {error.strerror}; copy the run to where you may write"
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from records.breakers import Breakers, read_breakers
 from records.latency import Summary
 from records.run_directory import REPORT_HTML, RunDirectory
 from swarmproof.breakers import breaker_lines
@@ -58,7 +57,7 @@ def report_lines(contents: Contents) -> list[Line]:
     if lines:
         lines.append(("", ""))
     lines += [_fault(contents, fault) for fault in contents.faults]
-    lines += [("", _labelled("breaker", text)) for text in breaker_lines(_breakers(contents), contents.start_ns)]
+    lines += [("", _labelled("breaker", text)) for text in breaker_lines(contents.breakers, contents.start_ns)]
     lines += [("", _labelled("load", text)) for text in _generator(contents)]
     lines += _violations(contents)
     lines += _verdict(contents)
@@ -100,14 +99,6 @@ def _cells(summary: Summary) -> list[str]:
 def _fault(contents: Contents, fault: Any) -> Line:
     style = "" if fault.took_effect else "yellow"
     return style, _labelled("fault", fault_line(fault, contents.fault_at_s(fault)))
-
-
-def _breakers(contents: Contents) -> Breakers:
-    try:
-        return read_breakers(contents.run)
-    except OSError as error:
-        contents.notes.append(f"the circuit breakers cannot be read: {error.strerror}")
-        return Breakers()
 
 
 def _generator(contents: Contents) -> list[str]:
