@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 56, 150, 40, 48
+LEFT, RIGHT, TOP, BOTTOM = 56, 150, 52, 48
 # Told apart also by those who see no difference between red and green.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 TICKS_UP = 5

@@ -44,9 +44,9 @@ LINGER_S: Final = 0.001
 # One recv. Larger replies take several; a larger buffer would cost more to have than it saves.
 RECV_BYTES: Final = 65_536
 # How often timeouts are looked for. So many connections are looked at each time, or a
-# quarter of them if that is more: timeouts are late by 0.1 s at most, or by 0.4 s with thousands of connections.
+# quarter of them if that is more: timeouts are late by 0.1 s at most, or by 0.4 s with more connections than that.
 TICK_S: Final = 0.1
-MIN_SWEEP: Final = 500
+MIN_SWEEP: Final = 200
 
 _NS_PER_S: Final = 1_000_000_000
 
