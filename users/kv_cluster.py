@@ -14,6 +14,7 @@ from protocols.kv import BUSY, ERROR, STATUS, KvCodec, KvReply, KvRequest, Leade
 from users.call import Call
 from users.connection import Connection
 from users.failures import ConnectFailed, RequestFailure
+from users.opening import OnAttempt
 from users.session import Session
 from users.transport import Endpoint
 
@@ -103,12 +104,12 @@ class Cluster:
                 return True
         return False
 
-    def open(self, node: Node) -> None:
+    def open(self, node: Node, on_attempt: OnAttempt | None = None) -> None:
         """Connect to a node if need be, and ask who it is. Raises ConnectFailed after one try."""
         connection = node.connection
         if connection.is_open:
             return
-        connection.open(deadline_s=0, attempt_timeout_s=NODE_CONNECT_TIMEOUT_S)
+        connection.open(deadline_s=0, attempt_timeout_s=NODE_CONNECT_TIMEOUT_S, on_attempt=on_attempt)
         self._ask_status(node)
         if not connection.is_open:
             raise ConnectFailed("connection closed by server")

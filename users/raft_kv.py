@@ -309,6 +309,10 @@ class RaftKvClient(Client):
             attempts.refusals = 0
             self.recording.failed("connect", intended_ns, intended_ns, monotonic_ns(), attempts.failure)
 
+    def _on_connect(self, started_ns: int, ended_ns: int, failure: ConnectFailed | None) -> None:
+        if failure is None:  # one that fails is told of when all nodes do
+            self.recording.succeeded("connect", started_ns, started_ns, ended_ns)
+
     def _attempt(self, request: KvRequest, node: Node, attempts: _Attempts) -> KvReply | None:
         """Send it to one node. None when nothing came back; `attempts` then knows why, and whether it may count."""
         connection = node.connection
@@ -316,7 +320,7 @@ class RaftKvClient(Client):
         call = self._call
         call.call_ns = 0
         try:
-            self.cluster.open(node)
+            self.cluster.open(node, self._on_connect)
             request_id = connection.next_id()
             data = connection.session.codec.encode(request_id, request)  # type: ignore[attr-defined]
             reply: KvReply = connection.exchange(request_id, data, call).reply
