@@ -376,6 +376,9 @@ class Connection(Sender):
 
     def _on_timer(self) -> None:
         self._timer_runs = False
+        # After a pause of this process the event loop calls timers before it reads: the reply may be here already.
+        if self._pending:
+            self._on_readable()
         now_ns = monotonic_ns()
         while self._pending:
             request_id, call = next(iter(self._pending.items()))

@@ -1,6 +1,7 @@
 """The connection core against servers that are scripted byte by byte. gevent only: nothing is monkey-patched."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -211,6 +212,20 @@ def test_a_late_reply_is_told_from_a_duplicate_and_the_connection_stays() -> Non
         eventually(lambda: client.kinds == [LATE, DUPLICATE], "the duplicate")
         client.connection.close()
         assert client.kinds == [LATE, DUPLICATE]
+
+
+def test_a_reply_that_was_here_while_the_generator_stood_still_is_no_timeout() -> None:
+    def answer_and_stand_still(sock: Any) -> None:
+        (message,) = receive(sock, EnvelopeCodec(), 1)
+        sock.sendall(framed(message))
+        time.sleep(0.6)  # the whole process: client and event loop too
+        sock.recv(1)
+
+    with serving(answer_and_stand_still) as port:
+        client = Client(port, timeout_s=0.2)
+        client.ask()
+        client.connection.close()
+        assert client.kinds == []
 
 
 def test_a_reply_that_never_comes_is_missing_once_a_later_one_was_answered() -> None:
