@@ -430,6 +430,10 @@ class Exchange(Connection):
 
     # -- timeouts ------------------------------------------------------------------------------------------------
 
+    def is_overdue(self, now_ns: int) -> bool:
+        """Whether the oldest request has waited too long."""
+        return bool(self._pending) and next(iter(self._pending.values())).call_ns + self._timeout_ns <= now_ns
+
     def sweep(self, now_ns: int) -> None:
         """Fail what has waited too long."""
         pending: dict[Any, Any] = self._pending

@@ -36,6 +36,9 @@ from users.opening import loss
 if TYPE_CHECKING:
     from users.engine.exchange import Exchange
 
+    #: How a connection is read, what takes the bytes and gives those to send, and whose it is.
+    _Wire = tuple[Callable[[int], bytes], Callable[[bytes], bytes], Exchange]
+
 # The longest stretch without the hub's turn, give or take one socket. Locust's heartbeats are a second apart; the
 # web UI feels prompt below 50 ms; and three milliseconds hold some 400 round trips: the hub's turn costs them little.
 TURN_NS: Final = 3_000_000
@@ -65,7 +68,7 @@ class Engine:
         self._new_readiness = new_readiness
         self._readiness: Readiness | None = None
         # Descriptor -> what a turn needs of its exchange: one lookup instead of four.
-        self._wires: dict[int, tuple[Callable[[int], bytes], Callable[[bytes], bytes], Exchange]] = {}
+        self._wires: dict[int, _Wire] = {}
         self._paced = 0  # exchanges that send by the clock
         self._delays: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = count()
@@ -74,7 +77,7 @@ class Engine:
         self._tick_ns = 0
         self._ticker: Any = None
         self._is_waiting = False
-        self._to_sweep: list[Exchange] = []
+        self._to_sweep: list[_Wire] = []
         self._greenlet: Any = None
         self.longest_turn_ns = 0
 
@@ -235,14 +238,32 @@ class Engine:
     def _tick(self, now_ns: int) -> None:
         self._tick_ns = now_ns + int(TICK_S * _NS_PER_S)
         if not self._to_sweep:
-            self._to_sweep = [exchange for _, _, exchange in self._wires.values()]
+            self._to_sweep = list(self._wires.values())
         # Thousands of connections are not gone through in one turn.
         start = max(0, len(self._to_sweep) - max(MIN_SWEEP, len(self._wires) // 4))
         batch = self._to_sweep[start:]
         del self._to_sweep[start:]
-        for exchange in batch:
+        for wire in batch:
+            exchange = wire[2]
+            if exchange.is_open and exchange.is_overdue(now_ns):
+                self._read_late(wire)
             if exchange.is_open:
                 exchange.sweep(now_ns)
+
+    @staticmethod
+    def _read_late(wire: "_Wire") -> None:
+        """After a pause of this process the reply may be here already, and is not overdue: the engine is."""
+        recv, receive, exchange = wire
+        try:
+            data = recv(RECV_BYTES)
+        except OSError:
+            return  # what is wrong will be found when its turn to be read comes
+        if data:
+            out = receive(data)
+            if out:
+                exchange.send(out)
+        else:
+            exchange.on_eof()
 
 
 def raise_descriptor_limit() -> None:

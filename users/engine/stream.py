@@ -269,6 +269,11 @@ class StreamExchange(Exchange):
             start = end
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def is_overdue(self, now_ns: int) -> bool:
+        if self._is_streaming:
+            return bool(self._places) and self._call_ns + self._timeout_ns <= now_ns
+        return super().is_overdue(now_ns)
+
     def sweep(self, now_ns: int) -> None:
         if self._is_streaming:
             if not self._places or self._call_ns + self._timeout_ns > now_ns:
