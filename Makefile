@@ -28,7 +28,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	@$(BIN)/swarmproof run demo
 
-# Three pytest processes side by side; `make test TESTS=tests/judge` runs a part in one.
+# In portions, three at a time; `make test TESTS=tests/judge` runs a part in one process.
 test: setup
 	@$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 

@@ -1,65 +1,149 @@
-"""`make test`: the suite as three pytest processes side by side. Most of its time is waiting for other processes.
+"""`make test`: the suite in portions, three pytest processes side by side. Most of its time is waiting for others.
 
     python -m tests.side_by_side [PYTEST OPTION ...]
 
-The first part is shown as it runs, the others when all have ended. The exit code is that of the worst part.
+A portion is a few test files of one folder. Whoever is free takes the next; the long ones go first. Each is shown when
+it has ended, and the slowest of all in the end. The exit code is that of the worst portion.
 """
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parent
 
-#: Folders of the parts that are shown at the end; everything else is in the first. About equally long.
-LATER_PARTS = (
-    frozenset({"users", "dishonest"}),
-    frozenset(
-        {"servers", "protocols", "raft_simulator", "judge", "records", "report", "seeds", "locustfiles", "end_to_end"}
-    ),
+#: Two cores do the work of three: each spends most of its time waiting for processes that start, run and end.
+AT_ONCE = 3
+
+#: So many files share one process: starting it costs two seconds, and a portion that is too long ends last and alone.
+FILES_TOGETHER = 4
+
+#: Folders whose portions take minutes, the longest first; all others follow.
+LONGEST_FIRST = (
+    "dishonest",
+    "users/engine",
+    "fleet",
+    "users",
+    "zoo",
+    "end_to_end",
+    "documents",
+    "swarmproof/faults",
+    "fleet/web",
+    "swarmproof",
+    "swarmproof/acceptance",
+    "locustfiles",
+    "servers/raft",
+    "seeds",
 )
 
 
-def parts() -> list[list[str]]:
-    """Paths of the parts; together they are every test there is."""
-    places = [path for path in sorted(TESTS.iterdir()) if path.name.startswith("test_") or _has_tests(path)]
-    later = [[str(path) for path in places if path.name in names] for names in LATER_PARTS]
-    named = frozenset().union(*LATER_PARTS)
-    return [[str(path) for path in places if path.name not in named], *later]
+class Ended(NamedTuple):
+    """One portion, and what became of it."""
+
+    portion: list[str]
+    code: int
+    seconds: float
+    passed: int
 
 
-def _has_tests(path: Path) -> bool:
-    return path.is_dir() and next(path.rglob("test_*.py"), None) is not None
+def portions() -> list[list[str]]:
+    """Paths of test files, from TESTS; together they are every one there is."""
+    folders: dict[str, list[str]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        if "node_modules" not in path.parts:
+            place = path.relative_to(TESTS)
+            folders.setdefault(str(place.parent), []).append(str(place))
+
+    def rank(folder: str) -> int:
+        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    return [
+        folders[folder][start : start + FILES_TOGETHER]
+        for folder in sorted(folders, key=rank)
+        for start in range(0, len(folders[folder]), FILES_TOGETHER)
+    ]
+
+
+class Suite:
+    """The portions that are left, and those that have ended."""
+
+    def __init__(self, options: list[str]) -> None:
+        self._command = [sys.executable, "-m", "pytest", *options]
+        self._left: Iterator[list[str]] = iter(portions())
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._is_stopped = False
+        self.ended: list[Ended] = []
+
+    def work(self) -> None:
+        """Take one portion after the other until none is left."""
+        while True:
+            with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+                began = time.monotonic()
+                with self._lock:
+                    portion = next(self._left, None)
+                    if portion is None or self._is_stopped:
+                        return
+                    paths = [str(TESTS / place) for place in portion]
+                    process = subprocess.Popen(
+                        [*self._command, *paths], stdout=output, stderr=subprocess.STDOUT, text=True
+                    )
+                    self._running.add(process)
+                code = process.wait()
+                seconds = time.monotonic() - began
+                output.seek(0)
+                text = output.read()
+            with self._lock:
+                self._running.discard(process)
+                self._tell(portion, code, seconds, text)
+
+    def stop(self) -> None:
+        """End what runs; nothing new begins."""
+        with self._lock:
+            self._is_stopped = True
+            for process in self._running:
+                process.terminate()
+
+    def _tell(self, portion: list[str], code: int, seconds: float, text: str) -> None:
+        lines = text.splitlines()
+        found = re.search(r"(\d+) passed", lines[-1] if lines else "")
+        passed = int(found[1]) if found else 0
+        self.ended.append(Ended(portion, code, seconds, passed))
+        print(text if code else "\n".join(line for line in lines if line.startswith("SKIPPED")) or "", end="")
+        print(f"{passed:5} passed in {seconds:5.0f} s, exit code {code}: {', '.join(portion)}", flush=True)
 
 
 def main(options: list[str]) -> int:
-    first, *later = parts()
-    command = [sys.executable, "-m", "pytest", *options]
-    outputs = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in later]  # noqa: SIM115 - read below
-    others = [
-        subprocess.Popen([*command, *part], stdout=output, stderr=subprocess.STDOUT)
-        for part, output in zip(later, outputs, strict=True)
-    ]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    suite = Suite(options)
+    workers = [threading.Thread(target=suite.work) for _ in range(AT_ONCE)]
+    began = time.monotonic()
+    for worker in workers:
+        worker.start()
     try:
-        codes = [subprocess.run([*command, *first], check=False).returncode]
-        codes += [other.wait() for other in others]
+        for worker in workers:
+            worker.join()
     except BaseException:
-        for other in others:
-            other.terminate()
-            other.wait()
+        suite.stop()
+        for worker in workers:
+            worker.join()
         raise
-    for number, output in enumerate(outputs, 2):
-        output.seek(0)
-        text = output.read()
-        output.close()
-        print(text, flush=True)
-        passed = re.findall(r"(\d+) passed", text.splitlines()[-1] if text else "")
-        print(f"part {number}: {' '.join(passed) or 'none'} passed, exit code {codes[number - 1]}", flush=True)
-    print(f"part 1 stands first: exit code {codes[0]}", flush=True)
-    return max(abs(code) for code in codes)
+    failed = [one for one in suite.ended if one.code]
+    for one in sorted(suite.ended, key=lambda one: -one.seconds)[:5]:
+        print(f"slowest: {one.seconds:4.0f} s  {', '.join(one.portion)}")
+    for one in failed:
+        print(f"FAILED with exit code {one.code}: {', '.join(one.portion)}")
+    passed = sum(one.passed for one in suite.ended)
+    print(f"{passed} passed in {time.monotonic() - began:.0f} s; {len(failed)} of {len(suite.ended)} portions failed")
+    return max((abs(one.code) for one in suite.ended), default=1)
 
 
 if __name__ == "__main__":
