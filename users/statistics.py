@@ -89,7 +89,8 @@ def feed(entries: Any, intended_ns: Ints, return_ns: Ints, counts: Ints | None, 
     """Add requests to entries of Locust's statistics as `StatsEntry.log` would have, one by one."""
     response_ms = (return_ns - intended_ns) / _NS_PER_MS
     total = len(return_ns) if counts is None else int(counts.sum())
-    total_ms = float(response_ms.sum() if counts is None else response_ms @ counts)
+    # Not `@`: that is BLAS, whose second thread then spins on the core that the server needs.
+    total_ms = float((response_ms if counts is None else response_ms * counts).sum())
     shortest_ms, longest_ms = float(response_ms.min()), float(response_ms.max())
     buckets = weigh(_bucket(response_ms), counts)
     # One epoch offset for the batch: Locust counts by the second.
