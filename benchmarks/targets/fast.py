@@ -19,7 +19,8 @@ from collections.abc import Callable
 
 import orjson
 
-RECV_BYTES = 262_144
+# Below malloc's 128 KiB: a larger buffer is mapped, shrunk and unmapped again for every message.
+RECV_BYTES = 65_536
 _MSG_ID = re.compile(rb'"msg_id":"([0-9a-f]{16})"')
 _KEY = re.compile(rb"sec-websocket-key: *(\S+)", re.IGNORECASE)
 
