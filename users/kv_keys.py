@@ -9,6 +9,7 @@ append key that has grown long is left for the next *generation* (`a7.3`), so th
 """
 
 import hashlib
+import math
 import random
 import secrets
 from typing import Any, Final
@@ -18,6 +19,15 @@ from users import options
 
 # About 240 tokens: long enough to show a lost or doubled one between many others, short enough to read often.
 MAX_APPENDED_BYTES: Final = 4_096
+
+
+def number_of_keys(parsed_options: Any) -> int:
+    """How many keys all users share: `--keys`, or `--keys-per-client` for each user that was asked for."""
+    keys: int = options.value(parsed_options, "keys")
+    for_each: float = options.value(parsed_options, "keys_per_client")
+    # Workers are told by the master's extension. A load shape names no number of users.
+    users = getattr(parsed_options, "run_users", None) or getattr(parsed_options, "num_users", None)
+    return max(2, math.ceil(for_each * users)) if for_each and users else keys
 
 
 class Keyspace:
@@ -36,7 +46,7 @@ class Keyspace:
     def of_run(cls, environment: Any) -> "Keyspace":
         """The keyspace of the run that this process takes part in: the same prefix in all its workers."""
         parsed = environment.parsed_options
-        count: int = options.value(parsed, "keys")
+        count = number_of_keys(parsed)
         run = f"{getattr(parsed, 'run_dir', '')}{getattr(parsed, 'run_token', '')}"
         if cls._current is None or cls._current[:2] != (run, count):
             digest = hashlib.blake2s(run.encode(), digest_size=4).hexdigest() if run else secrets.token_hex(4)

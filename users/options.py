@@ -50,6 +50,16 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _ratio(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value <= 1_000:
+        raise argparse.ArgumentTypeError(f"{value:g} is not between 0 and 1000")
+    return value
+
+
 def _rate(text: str) -> str:
     try:
         if text.strip():
@@ -165,6 +175,11 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "type": _whole(1, 1_000_000),
         "default": 40,
         "help": "keys of the key-value store that all users share (half of them for appends)",
+    },
+    "keys_per_client": {
+        "type": _ratio,
+        "default": 0.0,
+        "help": "so many keys for each user that was asked for, instead of --keys; such as 0.5 or 2 (0: --keys)",
     },
     "mix": {
         "type": _mix,

@@ -73,7 +73,7 @@ NO_LEADER: Final = "no leader was found in time"
 OUTCOME_UNKNOWN: Final = "outcome unknown"
 
 options.offer("payload_bytes", "depth", "timeout", "engine")
-options.offer("keys", "mix", "reads", "read_back", "stale_reads")
+options.offer("keys", "keys_per_client", "mix", "reads", "read_back", "stale_reads")
 
 _client_numbers = itertools.count()
 

@@ -171,6 +171,7 @@ class RunExtension:
         options.run_dir = str(self.run.path.absolute())  # workers get it with the other options
         options.run_token = secrets.token_hex(8)
         options.run_master = this_process()
+        options.run_users = options.num_users  # Locust keeps this one to itself
         self.run.file(".token").write_text(options.run_token, encoding="ascii")
         self._clock = read_clock()
         self.store = LatencyStore(self._clock)
