@@ -117,7 +117,8 @@ class Suite:
         found = re.search(r"(\d+) passed", lines[-1] if lines else "")
         passed = int(found[1]) if found else 0
         self.ended.append(Ended(portion, code, seconds, passed))
-        print(text if code else "\n".join(line for line in lines if line.startswith("SKIPPED")) or "", end="")
+        for line in lines if code else (line for line in lines if line.startswith("SKIPPED")):
+            print(line)
         print(f"{passed:5} passed in {seconds:5.0f} s, exit code {code}: {', '.join(portion)}", flush=True)
 
 
