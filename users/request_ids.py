@@ -12,12 +12,26 @@ connection is recognised, however old, without keeping a single id.
 """
 
 import os
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 # 2**64 divided by the golden ratio, odd: consecutive ids land far apart (Knuth, TAOCP 6.4).
 _STEP: Final = 0x9E3779B97F4A7C15
 # Ids of one lane: at 100,000 requests a second on one connection they last twelve hours; a reconnect takes a new lane.
 _COUNT_BITS: Final = 32
+
+
+#: An id as text: a u64 in hexadecimal, the form of protocols whose ids are JSON strings.
+HEX_CHARS: Final = 16
+
+
+def from_hex(text: Any) -> int | None:
+    """The number of an id that came back as text; None for what cannot be one of ours."""
+    if not isinstance(text, str) or len(text) != HEX_CHARS:
+        return None
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None
 
 
 class Origin(NamedTuple):

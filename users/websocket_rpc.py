@@ -14,7 +14,7 @@ import orjson
 from protocols.errors import RemoteProtocolError
 from protocols.rpc import INTERNAL_ERROR, Dialect, RpcReply, decode_reply, encode_request
 from records.violations import PAYLOAD, SHAPE
-from users import options
+from users import options, request_ids
 from users.client import Client
 from users.engine.exchange import Exchange
 from users.engine.websocket_rpc import WebSocketRpcExchange
@@ -23,7 +23,6 @@ from users.session import Session
 from users.transport import Endpoint
 from users.websocket import WebSocketSession, WebSocketUser
 
-ID_CHARS: Final = 16
 # How far a server's clock may be from ours before `get_time` is called implausible: hosts without NTP drift by
 # minutes, a wrong unit (ms for s) or another id's result is off by years.
 MAX_CLOCK_DIFFERENCE_S: Final = 86_400
@@ -64,12 +63,7 @@ class RpcSession(WebSocketSession):
         return RpcAnswer(request_id if request_id is None else str(request_id), reply, None, payload)
 
     def identify(self, request_id: Any) -> int | None:
-        if not isinstance(request_id, str) or len(request_id) != ID_CHARS:
-            return None
-        try:
-            return int(request_id, 16)
-        except ValueError:
-            return None
+        return request_ids.from_hex(request_id)
 
     def example(self, reply: RpcAnswer) -> bytes:
         return reply.text.encode() if isinstance(reply.text, str) else reply.text

@@ -29,14 +29,13 @@ from protocols.tool_call import (
 )
 from protocols.websocket import Binary, Closed, Opened, Pong, Text
 from records.violations import PAYLOAD, SHAPE
-from users import options
+from users import options, request_ids
 from users.client import Client
 from users.failures import RequestFailure, ServerRefused
 from users.session import Session
 from users.transport import Endpoint
 from users.websocket import WebSocketSession, WebSocketUser
 
-ID_CHARS: Final = 16
 PING_BYTES: Final = 8
 TOKEN_VARIABLE: Final = "SWARMPROOF_TOKEN"
 # Calls whose streams are gathered at a time: more than any depth; those that timed out are forgotten first.
@@ -159,12 +158,7 @@ class ToolSession(WebSocketSession):
         (gathered.progress if isinstance(message, Progress) else gathered.chunks).append(said)
 
     def identify(self, request_id: Any) -> int | None:
-        if not isinstance(request_id, str) or len(request_id) != ID_CHARS:
-            return None
-        try:
-            return int(request_id, 16)
-        except ValueError:
-            return None
+        return request_ids.from_hex(request_id)
 
     def example(self, reply: ToolAnswer) -> bytes:
         return reply.text.encode() if isinstance(reply.text, str) else reply.text
