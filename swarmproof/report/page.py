@@ -3,26 +3,6 @@
 Colours of the series are those of Okabe and Ito, which people who see colours differently can tell apart.
 """
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-$body
-</main>
-<script type="application/json" id="data">$data</script>
-$plotly
-<script>$script</script>
-</body>
-</html>
-"""
-
 #: For pages without a script.
 STATIC_PAGE = """<!doctype html>
 <html lang="en">
@@ -40,6 +20,15 @@ $body
 </body>
 </html>
 """
+
+PAGE = STATIC_PAGE.replace(
+    "</main>\n",
+    """</main>
+<script type="application/json" id="data">$data</script>
+$plotly
+<script>$script</script>
+""",
+)
 
 STYLE = """
 :root { --back:#fbfbfa; --card:#fff; --ink:#1c2024; --soft:#656b73; --line:#dfe2e6; --grid:#eceef0;
