@@ -106,11 +106,11 @@ class Suite:
                 self._tell(portion, code, seconds, text)
 
     def stop(self) -> None:
-        """End what runs; nothing new begins."""
+        """End what runs, with its fixtures torn down; nothing new begins."""
         with self._lock:
             self._is_stopped = True
             for process in self._running:
-                process.terminate()
+                process.send_signal(signal.SIGINT)
 
     def _tell(self, portion: list[str], code: int, seconds: float, text: str) -> None:
         lines = text.splitlines()
@@ -124,6 +124,8 @@ class Suite:
 
 def main(options: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # A shell lets what it starts in the background ignore SIGINT, and the portions would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     suite = Suite(options)
     workers = [threading.Thread(target=suite.work) for _ in range(AT_ONCE)]
     began = time.monotonic()
