@@ -63,6 +63,12 @@ class Fleet:
     def wait_for_count(self, more_than: int) -> None:
         wait_until(lambda: self.progress().get("count", 0) > more_than, f"more than {more_than} operations", 60)
 
+    def wait_until_recorded(self, process: str) -> None:
+        """Until an operation of that process is in the history: a worker is there before its users are."""
+        wait_until(
+            lambda: any(one.process == process for one in read_operations(self.run)), f"an operation of {process}", 60
+        )
+
     @property
     def load(self) -> dict[str, Any]:
         load: dict[str, Any] = json.loads(self.run.file(RUN_JSON).read_text())["load"]
@@ -88,7 +94,7 @@ def test_a_worker_that_joins_late_takes_its_part_of_the_users(fleet: Fleet) -> N
     second = fleet.worker(CLOCKWORK_SLOW_TO_INIT="1")
     fleet.wait("both at work", users=4, workers=2)
     name = f"worker-{os.uname().nodename}-{second.pid}"
-    wait_until(lambda: any(path.stem == name for path in fleet.run.latency_dir.glob("*")), "the second's records", 60)
+    fleet.wait_until_recorded(name)
     fleet.wait_for_count(fleet.progress()["count"] + 200)
     master.signal(signal.SIGTERM)
     assert master.wait(60) == 0, master.log_tail()

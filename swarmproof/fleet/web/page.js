@@ -332,18 +332,28 @@ function targets() {
   if (wanted.includes(chosen)) select.value = chosen;
 }
 
+// An answer may come late once on a busy generator. Nothing is asked of a person on that account.
+function isLost() {
+  return lost > 1;
+}
+
+// `aria-disabled` instead of `disabled`: a button that is off for a moment keeps the focus of who uses a keyboard.
+function isOff(button) {
+  return button.getAttribute("aria-disabled") === "true";
+}
+
 function buttons() {
   const s = data.supervisor, idle = !["running", "spawning"].includes(data.state);
-  const why = lost ? "The web UI does not answer." : !s.available ? s.reason
+  const why = isLost() ? "The web UI does not answer." : !s.available ? s.reason
     : idle ? "No test is running, so nothing is to be broken: start one in Locust."
     : s.links ? "" : !isCluster() ? "Partition is for clusters: there is one server only of each kind here." : "Partition needs links between the nodes: set `links = true` in the plan's [[target]].";
   setText($("why-not"), why && why[0].toUpperCase() + why.slice(1) + (why.endsWith(".") ? "" : "."));
   for (const button of document.querySelectorAll("[data-action]")) {
-    const able = !lost && s.available && (button.dataset.action === "heal" ? !idle || s.active.length > 0
+    const able = !isLost() && s.available && (button.dataset.action === "heal" ? !idle || s.active.length > 0
       : !idle && (button.dataset.action !== "partition" || s.links));
-    button.disabled = !able;
+    button.setAttribute("aria-disabled", String(!able));
   }
-  for (const select of [$("target"), $("heal-after")]) select.disabled = Boolean(lost) || !s.available || idle;
+  for (const select of [$("target"), $("heal-after")]) select.disabled = isLost() || !s.available || idle;
 }
 
 const MEANS = {
@@ -382,7 +392,10 @@ async function act(action, label) {
 }
 
 for (const button of document.querySelectorAll("[data-action]"))
-  button.addEventListener("click", () => act(button.dataset.action, button.textContent.split(" ")[0]));
+  button.addEventListener("click", () => {
+    if (isOff(button)) setText($("said"), $("why-not").textContent);
+    else act(button.dataset.action, button.textContent.split(" ")[0]);
+  });
 $("act").addEventListener("submit", (event) => event.preventDefault());
 
 // ---- asking -----------------------------------------------------------------------------------------------------
@@ -414,7 +427,7 @@ async function ask() {
     const answer = await fetch("./swarmproof/live", { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
     const kind = answer.headers.get("Content-Type") || "";
     if (!kind.includes("json")) {
-      lost += 1;
+      lost = Math.max(lost, 1) + 1; // this is sure the first time
       say("You are signed out. ", element("a", { href: "./login" }, "Sign in again"));
     } else {
       const found = await answer.json();
@@ -426,7 +439,7 @@ async function ask() {
     }
   } catch {
     lost += 1;
-    if (lost > 1) say("The web UI does not answer: it has ended, or the network is away. Reconnecting … what is shown is the last that was known.");
+    if (isLost()) say("The web UI does not answer: it has ended, or the network is away. Reconnecting … what is shown is the last that was known.");
   }
   if (data) buttons();
   setTimeout(ask, EVERY_MS);
