@@ -2,9 +2,9 @@
 
     python -m benchmarks.client ROW PORT --users 20 --depth 1 --seconds 4
 
-Users are swarmproof's or the floor's. The CPU is that of this process alone (getrusage), counted between two moments
-well inside the run, together with the round trips that were *checked and recorded* between them. Everything is on:
-Locust's statistics, the histograms, the run directory's records.
+Users are swarmproof's or those of a bare loop. The CPU is that of this process alone (getrusage), counted between two
+moments well inside the run, together with the round trips that were *checked and recorded* between them. Everything is
+on: Locust's statistics, the histograms, the run directory's records.
 """
 
 from gevent import monkey
@@ -23,6 +23,7 @@ from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
+from gevent.monkey import get_original  # noqa: E402
 from locust import User  # noqa: E402
 from locust.env import Environment  # noqa: E402
 
@@ -64,6 +65,45 @@ class Floor:
         gevent.killall(self._greenlets)
 
 
+class BareLoop:
+    """The least that many connections can cost a Python program: one epoll; recv, compare, send; no codec, no record.
+
+    Its growth with the number of connections is what the kernel and cold caches take from anybody.
+    """
+
+    def __init__(self, port: int, users: int) -> None:
+        self.count = 0
+        self._epoll = get_original("select", "epoll")()
+        self._socks = {}
+        for _ in range(users):
+            sock = socket.create_connection(("127.0.0.1", port))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setblocking(False)
+            raw = sock._sock  # gevent's socket keeps the plain one there
+            self._socks[raw.fileno()] = (sock, raw.recv, raw.send)
+            self._epoll.register(raw.fileno(), 1)
+        self._greenlet = gevent.spawn(self._loop)
+
+    def _loop(self) -> None:
+        message = b"\0\0\0\x40" + b"x" * 64
+        socks, poll = self._socks, self._epoll.poll
+        for _, _, send in socks.values():
+            send(message)
+        while True:
+            turn_ends = time.monotonic() + 0.003
+            while time.monotonic() < turn_ends:
+                for fd, _ in poll(0.001, 128):
+                    _, recv, send = socks[fd]
+                    if recv(65_536) != message:
+                        raise SystemExit("the target did not answer with what it was sent, in one piece")
+                    send(message)
+                    self.count += 1
+            gevent.sleep(0)
+
+    def stop(self) -> None:
+        self._greenlet.kill()
+
+
 class RpcEchoOnly(websocket_rpc.WebSocketRpc):
     """Every call an echo of 64 bytes: the payload that the other rows carry."""
 
@@ -84,6 +124,8 @@ CLASSES: dict[str, tuple[type[User], str]] = {
     "stock_tcp": (stock.StockTcpUser, "tcp"),
     "stock_websocket": (stock.StockWebSocketUser, "ws"),
 }
+#: Loops that do nothing of what a load generator is for.
+BARE: dict[str, Any] = {"floor": Floor, "bare_loop": BareLoop}
 #: The name of the requests that are counted.
 COUNTED = ("echo", "toggle", "echo text", "echo binary", "add", "get_time", "error_test")
 
@@ -141,8 +183,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.unrecorded:
         record_nothing()
     load: Any
-    if arguments.row == "floor":
-        load = Floor(arguments.port, arguments.users)
+    if arguments.row in BARE:
+        load = BARE[arguments.row](arguments.port, arguments.users)
     else:
         load = LocustLoad(
             arguments.row,
@@ -217,7 +259,7 @@ class Probe:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("row", choices=["floor", *CLASSES])
+    parser.add_argument("row", choices=[*BARE, *CLASSES])
     parser.add_argument("port", type=int)
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--depth", type=int, default=1)

@@ -3,7 +3,7 @@
     python -m benchmarks.compare                    the table, a quarter of an hour
     python -m benchmarks.compare --quick            fewer repetitions, a few minutes
     python -m benchmarks.compare --only envelope    rows whose name contains this
-    python -m benchmarks.compare --scale            cost and memory at 20 ... 10,000 connections
+    python -m benchmarks.compare --scale            cost and memory at 20 ... 10,000 connections, a bare loop's too
     python -m benchmarks.compare --recording        what recording costs of the envelope figure
     python -m benchmarks.compare --graphs DIR       cost against connections and payload, as SVG files and as tables
     python -m benchmarks.compare --peers            other load tools too (benchmarks.peers), and how far behind they are
@@ -77,22 +77,36 @@ ROWS = [
     Row("stock Locust, websocket-client", "stock_websocket", "websocket_echo", "payload", engine=False),
 ]
 SCALE = [
-    Row(
-        f"{name} engine, {users:,} connections",
-        client,
-        target,
-        checks,
-        users=users,
-        bar={1000: 1.15, 5000: 1.6}.get(users),
-        of=f"{name} engine, 20 connections",
-    )
-    for name, client, target, checks in (
-        ("envelope", "envelope", "echo", _ENVELOPE),
-        ("F00D framed", "f00d", "f00d", _F00D),
-        ("WebSocket echo", "websocket_echo", "websocket_echo", _ECHO),
-        ("WebSocket RPC", "websocket_rpc", "websocket_rpc", _RPC),
-    )
-    for users in (20, 1_000, 5_000, *((10_000,) if client == "envelope" else ()))
+    *(
+        Row(
+            f"bare epoll loop, {users:,} connections",
+            "bare_loop",
+            "echo",
+            "nothing",
+            engine=False,
+            users=users,
+            of="bare epoll loop, 20 connections",
+        )
+        for users in (20, 1_000, 5_000, 10_000)
+    ),
+    *(
+        Row(
+            f"{name} engine, {users:,} connections",
+            client,
+            target,
+            checks,
+            users=users,
+            bar={1000: 1.15, 5000: 1.6}.get(users),
+            of=f"{name} engine, 20 connections",
+        )
+        for name, client, target, checks in (
+            ("envelope", "envelope", "echo", _ENVELOPE),
+            ("F00D framed", "f00d", "f00d", _F00D),
+            ("WebSocket echo", "websocket_echo", "websocket_echo", _ECHO),
+            ("WebSocket RPC", "websocket_rpc", "websocket_rpc", _RPC),
+        )
+        for users in (20, 1_000, 5_000, *((10_000,) if client == "envelope" else ()))
+    ),
 ]
 RECORDING = [
     Row(
@@ -277,10 +291,12 @@ def _line(row: Row, pairs: list[tuple[dict[str, Any], dict[str, Any]]], figures:
     lag_ms = max(result["lag_ms"] for result, _ in pairs)
     turn_ms = max(result["turn_ms"] for result, _ in pairs)
     bar = ""
+    measured = ratio / figures[row.of] if row.of in figures else ratio
     if row.bar is not None:
-        measured = ratio / figures[row.of] if row.of in figures else ratio
         verdict = "ok" if measured <= row.bar else "MISSED"
         bar = f"{measured:.2f} of {row.bar} {f'x {row.of}' if row.of else ''} {verdict}".replace("  ", " ")
+    elif row.of:
+        bar = f"{measured:.2f} x {row.of}"
     return (
         f"| {row.name} | {median['cpu_us']:.2f} | {median['rate']:,.0f} | {ratio:.2f} | {bar} "
         f"| {lag_ms:.0f} ms | {turn_ms:.1f} ms | {median['peak_mib']:.0f} | {row.checks} |"

@@ -51,6 +51,7 @@ class Ended(NamedTuple):
     portion: list[str]
     code: int
     seconds: float
+    cpu_s: float
     passed: int
 
 
@@ -97,13 +98,17 @@ class Suite:
                         [*self._command, *paths], stdout=output, stderr=subprocess.STDOUT, text=True
                     )
                     self._running.add(process)
-                code = process.wait()
+                # Of the portion and of every process that it waited for.
+                _, status, used = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
                 seconds = time.monotonic() - began
                 output.seek(0)
                 text = output.read()
             with self._lock:
                 self._running.discard(process)
-                self._tell(portion, code, seconds, text)
+                self._tell(
+                    Ended(portion, process.returncode, seconds, used.ru_utime + used.ru_stime, passed(text)), text
+                )
 
     def stop(self) -> None:
         """End what runs, with its fixtures torn down; nothing new begins."""
@@ -112,14 +117,20 @@ class Suite:
             for process in self._running:
                 process.send_signal(signal.SIGINT)
 
-    def _tell(self, portion: list[str], code: int, seconds: float, text: str) -> None:
+    def _tell(self, one: Ended, text: str) -> None:
+        self.ended.append(one)
         lines = text.splitlines()
-        found = re.search(r"(\d+) passed", lines[-1] if lines else "")
-        passed = int(found[1]) if found else 0
-        self.ended.append(Ended(portion, code, seconds, passed))
-        for line in lines if code else (line for line in lines if line.startswith("SKIPPED")):
+        for line in lines if one.code else (line for line in lines if line.startswith("SKIPPED")):
             print(line)
-        print(f"{passed:5} passed in {seconds:5.0f} s, exit code {code}: {', '.join(portion)}", flush=True)
+        took = f"{one.seconds:4.0f} s ({one.cpu_s:4.0f} s of CPU)"
+        print(f"{one.passed:5} passed in {took}, exit code {one.code}: {', '.join(one.portion)}", flush=True)
+
+
+def passed(text: str) -> int:
+    """How many tests passed, by the last line that pytest printed."""
+    lines = text.splitlines()
+    found = re.search(r"(\d+) passed", lines[-1] if lines else "")
+    return int(found[1]) if found else 0
 
 
 def main(options: list[str]) -> int:
@@ -144,8 +155,8 @@ def main(options: list[str]) -> int:
         print(f"slowest: {one.seconds:4.0f} s  {', '.join(one.portion)}")
     for one in failed:
         print(f"FAILED with exit code {one.code}: {', '.join(one.portion)}")
-    passed = sum(one.passed for one in suite.ended)
-    print(f"{passed} passed in {time.monotonic() - began:.0f} s; {len(failed)} of {len(suite.ended)} portions failed")
+    total = sum(one.passed for one in suite.ended)
+    print(f"{total} passed in {time.monotonic() - began:.0f} s; {len(failed)} of {len(suite.ended)} portions failed")
     return max((abs(one.code) for one in suite.ended), default=1)
 
 
