@@ -14,6 +14,7 @@ from records.run_directory import RunDirectory
 from swarmproof.history import FINAL_READ_CLIENT, SupervisorHistory
 from swarmproof.targets.cluster import ClusterMember, ClusterTarget
 from swarmproof.targets.kv_client import TRY_AGAIN, KvConnection, KvUnavailable
+from swarmproof.targets.process import State
 
 # For all keys of one node together; 10,000 keys take about 2 s.
 READ_WITHIN_S = 60.0
@@ -49,7 +50,8 @@ def _read_at(member: ClusterMember, keys: Sequence[str], history: SupervisorHist
     left = list(keys)
     deadline = time.monotonic() + within_s
     with member.connect(REPLY_WITHIN_S) as connection:
-        while left and time.monotonic() < deadline:
+        # After the heal nobody starts a node again: of one that has ended nothing more is to be expected.
+        while left and time.monotonic() < deadline and member.process.state is not State.EXITED:
             unanswered = _read_once(connection, member, left, history)
             if unanswered:
                 time.sleep(RETRY_AFTER_S)  # an election, or a connection that was lost: ask again for these

@@ -7,7 +7,7 @@ A store (raft.py, etcd.py, pysyncobj.py) says how one node is started (`_make_me
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ from swarmproof.targets.errors import TargetNotReady, TargetNotStarted
 from swarmproof.targets.kv_client import CALL_TIMEOUT_S, KvConnection, KvUnavailable
 from swarmproof.targets.links import CLIENTS, LinkPlan, link_name
 from swarmproof.targets.ports import free_ports, is_free
-from swarmproof.targets.process import ChildProcess
+from swarmproof.targets.process import ChildProcess, State
 from swarmproof.targets.raft_watch import Leadership, RaftWatch
 
 LEADER_WITHIN_S = 15.0  # at most 2 s on a quiet machine; the rest is room for a loaded one
@@ -191,8 +191,11 @@ class ClusterTarget(Target):
             raise TargetNotReady(f"{self.name} elected no leader within {timeout_s:g} s; see {logs}")
         return found
 
-    def wait_until_all_answer(self, timeout_s: float, give_up: Callable[[], bool] = lambda: False) -> list[str]:
-        """Wait until every node answers and knows who leads; the names of those that do not by then."""
+    def wait_until_all_answer(self, timeout_s: float, *, skip_the_dead: bool = False) -> list[str]:
+        """Wait until every node answers and knows who leads; the names of those that do not by then.
+
+        `skip_the_dead`: nobody will start again what has ended, so it is not waited for.
+        """
         watch = self.start_watching()
         began_ns = time.monotonic_ns()  # what a node said before may be from before its death
         deadline = time.monotonic() + timeout_s
@@ -200,7 +203,8 @@ class ClusterTarget(Target):
             while True:
                 seen = {m.name: watch.status(m.node_id, began_ns) for m in self._members}
                 silent = [name for name, status in seen.items() if status is None or status.leader is None]
-                if not silent or time.monotonic() > deadline or give_up():
+                dead = {m.name for m in self._members if m.process.state is State.EXITED} if skip_the_dead else set()
+                if dead.issuperset(silent) or time.monotonic() > deadline:
                     return silent
                 time.sleep(0.02)
 
