@@ -23,6 +23,7 @@ from swarmproof.fleet.locust_process import Load, LocustFleet, find_scenario
 from swarmproof.judging import judge_and_report
 from swarmproof.leadership import LeadershipLog
 from swarmproof.live import LiveProgress
+from swarmproof.load_hosts import hosts_for
 from swarmproof.outages import write_outages
 from swarmproof.plan import CommandTable, Plan, TargetTable
 from swarmproof.run_facts import facts_at_start
@@ -40,29 +41,12 @@ ALL_BACK_WITHIN_S = 30.0
 LAST_WRITE_WITHIN_S = 15.0
 DEFAULT_WEB_PORT = 8089
 
-# Scenario -> the kinds of target that its --host means; `mixed` has an option for each kind.
-HOST_OF_SCENARIO = {
-    "envelope": ("envelope",),
-    "f00d": ("f00d",),
-    "websocket_echo": ("websocket_echo", "websocket_load"),
-    "websocket_rpc": ("websocket_rpc",),
-    "websocket_tools": ("websocket_tools",),
-    "raft_kv": ("raft", "etcd", "pysyncobj"),
-}
 # Figures of outages.csv that the end of a run shows, with the words for them.
 RECOVERY_WORDS = {
     "detection_s": "first error or silence",
     "new_leader_s": "new leader",
     "first_ack_s": "first acknowledged write",
     "back_to_baseline_s": "back to the baseline",
-}
-MIXED = "mixed"
-MIXED_HOST_OPTIONS = {
-    "envelope": "envelope-host",
-    "f00d": "f00d-host",
-    "websocket_echo": "echo-host",
-    "websocket_rpc": "rpc-host",
-    "raft": "kv-host",
 }
 
 
@@ -100,7 +84,7 @@ def run(request: RunRequest) -> int:
     tables = started_in(request.beside, plan.targets_with_links())
     supervisor = Supervisor(directory, tables, seed=plan.seed, say=printer.say)
     try:
-        hosts_for(scenario.stem, supervisor.targets, plan.load.host)  # a mistake shows before anything starts
+        _hosts(request, scenario, supervisor.targets)  # a mistake shows before anything starts
         supervisor.start()
         printer.say("")
         if not request.quiet:
@@ -156,7 +140,7 @@ class Session:
                 max_lateness_s=load.max_lateness,
                 workers=load.workers,
                 web_port=_web_port() if request.web else None,
-                hosts=hosts_for(scenario.stem, supervisor.targets, load.host),
+                hosts=_hosts(request, scenario, supervisor.targets),
                 options=load.locust_options,
             ),
             supervisor.guard,
@@ -205,7 +189,7 @@ class Session:
         supervisor = self._supervisor
         self._reads: dict[str, Any] = {}
         for cluster in supervisor.clusters:
-            silent = cluster.wait_until_all_answer(ALL_BACK_WITHIN_S)
+            silent = cluster.wait_until_all_answer(ALL_BACK_WITHIN_S, skip_the_dead=True)
             if silent:
                 self._printer.say(f"not back within {show_s(ALL_BACK_WITHIN_S)}: {', '.join(silent)}")
             supervisor.last_write(cluster, LAST_WRITE_WITHIN_S)
@@ -297,27 +281,9 @@ class Session:
                 raise HarnessFailed(sentence)
 
 
-def hosts_for(scenario: str, targets: Sequence[Target], given: str | None) -> dict[str, str]:
-    """Option name -> address for Locust. Errors: TargetError when the scenario has nothing to talk to."""
-    if given is not None:
-        return {"host": given}
-    by_kind: dict[str, Target] = {}
-    for target in targets:
-        by_kind.setdefault(target.kind, target)
-    if scenario == MIXED:
-        hosts = {MIXED_HOST_OPTIONS[kind]: by_kind[kind].address for kind in MIXED_HOST_OPTIONS if kind in by_kind}
-        missing = [kind for kind in MIXED_HOST_OPTIONS if kind not in by_kind]
-        if missing:
-            raise TargetError(f"the scenario mixed needs a [[target]] of each kind; missing: {', '.join(missing)}")
-        return hosts
-    wanted = HOST_OF_SCENARIO.get(scenario, ())
-    chosen = next((by_kind[kind] for kind in wanted if kind in by_kind), None)
-    if chosen is None:
-        chosen = by_kind.get("command") or (targets[0] if targets and not wanted else None)
-    if chosen is None:
-        need = f" of kind {' or '.join(wanted)}" if wanted else ""
-        raise TargetError(f"the scenario {scenario} has nothing to talk to; add a [[target]]{need}, or host in [load]")
-    return {"host": chosen.address}
+def _hosts(request: RunRequest, scenario: Path, targets: Sequence[Target]) -> dict[str, str]:
+    load = request.plan.load
+    return hosts_for(scenario.stem, targets, load.host, load.options)
 
 
 def started_in(folder: Path | None, tables: Sequence[TargetTable]) -> list[TargetTable]:
