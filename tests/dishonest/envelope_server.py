@@ -2,6 +2,7 @@
 
 import random
 import struct
+import time
 
 from tests.dishonest.tcp import MisbehavingServer, Peer
 
@@ -18,6 +19,10 @@ CROSS = "send a reply to another client"
 SWAP = "swap the ids of two pipelined replies"
 CLOSE_MID_FRAME = "close in the middle of a frame"
 OVERSIZE = "announce a frame of a gigabyte"
+STUTTER = "begin a reply, and then send it whole"
+# Alone on the wire for so long that the client reads it alone.
+STUTTER_S = 0.01
+STUTTER_BYTES = 20
 
 Message = tuple[int, int, int, int, bytes]  # version, type, request id, timestamp, payload
 
@@ -89,4 +94,7 @@ class EnvelopeServer(MisbehavingServer):
             self.send(peer, frame[: len(frame) // 2])
             self.close(peer)
             return
+        if kind == STUTTER:
+            self.send(peer, frame[:STUTTER_BYTES])
+            time.sleep(STUTTER_S)
         self.send(peer, frame * 2 if kind == TWICE else frame)

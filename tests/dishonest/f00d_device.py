@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 from tests.dishonest.tcp import MisbehavingServer, Peer
 
@@ -12,6 +13,9 @@ DISCONNECT = "close instead of acknowledging"
 NEVER_SENT = "acknowledge a packet that was never sent"
 ANOTHERS = "acknowledge the packet of another connection"
 HALF = "close inside an acknowledgement"
+STUTTER = "begin an acknowledgement, and then send it whole"
+# Alone on the wire for so long that the client reads it alone.
+STUTTER_S = 0.01
 
 
 def framed(fields: dict[str, object]) -> bytes:
@@ -53,6 +57,9 @@ class Device(MisbehavingServer):
         elif kind == ANOTHERS and other is not None:
             self.send(peer, framed({"opcode": "ack", "msg_id": other.state["last"]}) + ack)
         else:
+            if kind == STUTTER:
+                self.send(peer, ack[:1])
+                time.sleep(STUTTER_S)
             self.send(peer, ack * 2 if kind == TWICE else ack)
             peer.state["last"] = msg_id
 

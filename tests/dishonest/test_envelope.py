@@ -15,10 +15,12 @@ MISSING_TEXT = "missing reply: nothing came within the timeout"
 QUOTA = 10
 
 
-def run(server: EnvelopeServer, directory: Path, *options: str, users: int = 4, seconds: float = 3) -> LocustRun:
-    host = f"tcp://127.0.0.1:{server.port}"
-    # The timeout is long against a busy machine and short against the run, which ends well after the last misdeed.
-    return run_locust("envelope", directory, "--host", host, "--timeout", "0.5", *options, users=users, seconds=seconds)
+def run(server: EnvelopeServer, directory: Path, *options: str, violated: int = 0, **how: float) -> LocustRun:
+    """`violated`: so many violations are expected, and the run is over when they are there."""
+    # The timeout is long against a busy machine and short against the run.
+    command = ("--host", f"tcp://127.0.0.1:{server.port}", "--timeout", "0.5", *options)
+    users, seconds = int(how.get("users", 4)), how.get("seconds", 3 if not violated else 20)
+    return run_locust("envelope", directory, *command, users=users, seconds=seconds, until_violations=violated)
 
 
 # Each misdeed with the violation that it is recorded as. The last two also leave their own request without a reply.
@@ -37,7 +39,7 @@ NAMES = {
 @pytest.mark.parametrize("depth", [1, 8])
 def test_every_misdeed_is_counted_under_its_name(tmp_path: Path, depth: int) -> None:
     with EnvelopeServer(tuple(NAMES), quota=QUOTA) as server:
-        result = run(server, tmp_path, "--depth", str(depth), users=8, seconds=6)
+        result = run(server, tmp_path, "--depth", str(depth), users=8, violated=(len(NAMES) + 2) * QUOTA)
     assert server.planted == dict.fromkeys(NAMES, QUOTA), "the run was too short to plant all"
     recorded = dict.fromkeys(NAMES.values(), QUOTA) | {violations.MISSING: 3 * QUOTA}
     assert result.violations == recorded
@@ -48,7 +50,7 @@ def test_every_misdeed_is_counted_under_its_name(tmp_path: Path, depth: int) -> 
 
 def test_swapped_ids_of_pipelined_replies_are_two_payload_mismatches(tmp_path: Path, mode: Mode) -> None:
     with EnvelopeServer((server_kinds.SWAP,), quota=QUOTA) as server:
-        result = run(server, tmp_path, *mode, "--depth", "16")
+        result = run(server, tmp_path, *mode, "--depth", "16", violated=2 * QUOTA)
     assert server.is_done
     assert result.violations == {violations.PAYLOAD: 2 * QUOTA}
     assert result.errors == {violations.PAYLOAD: 2 * QUOTA}
@@ -64,11 +66,14 @@ def test_a_close_inside_a_frame_is_told_from_a_plain_close(tmp_path: Path) -> No
 
 
 def test_an_unreadable_stream_is_one_malformed_reply_each_and_the_users_reconnect(tmp_path: Path) -> None:
-    with EnvelopeServer((server_kinds.OVERSIZE,), quota=QUOTA) as server:
+    with EnvelopeServer((server_kinds.OVERSIZE, server_kinds.STUTTER), quota=QUOTA) as server:
         result = run(server, tmp_path)
     assert server.is_done
-    assert result.violations == {violations.SHAPE: QUOTA}
-    assert result.errors == {"malformed reply: frame too large": QUOTA}
+    assert result.violations == {violations.SHAPE: 2 * QUOTA}
+    assert result.errors == {
+        "malformed reply: frame too large": QUOTA,
+        "malformed reply: envelope payload too large": QUOTA,  # two headers, one inside the other
+    }
     assert result.requests("echo") > 1000
 
 

@@ -21,11 +21,11 @@ def run(device: Device, directory: Path, mode: Mode, *options: str, seconds: flo
 
 
 def test_raw_acknowledgements_that_are_wrong_or_double_are_counted(tmp_path: Path, mode: Mode) -> None:
-    with Device((misdeeds.NAK, misdeeds.TWICE), quota=QUOTA) as device:
+    with Device((misdeeds.NAK, misdeeds.TWICE, misdeeds.STUTTER), quota=QUOTA) as device:
         result = run(device, tmp_path, mode)
     assert device.is_done
-    assert result.violations == {violations.ACK: 2 * QUOTA}
-    assert result.errors == {violations.ACK: 2 * QUOTA}
+    assert result.violations == {violations.ACK: 3 * QUOTA}
+    assert result.errors == {violations.ACK: 3 * QUOTA}
     assert result.exit_code == 1
 
 

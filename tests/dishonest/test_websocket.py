@@ -42,16 +42,16 @@ def test_an_echo_servers_misdeeds_are_counted_under_their_names(tmp_path: Path, 
 
 
 def test_ends_of_a_websocket_are_told_apart(tmp_path: Path, mode: Mode) -> None:
-    kinds = (misdeeds.CLOSE_FRAME, misdeeds.HALF_FRAME, misdeeds.MASKED)
+    kinds = (misdeeds.CLOSE_FRAME, misdeeds.HALF_FRAME, misdeeds.MASKED, misdeeds.STUTTER)
     with EchoServer(kinds, quota=QUOTA) as server:
         result = run("websocket_echo", server, tmp_path, mode)
     assert server.is_done
     assert result.errors == {
         "websocket closed by server with code 1011": QUOTA,
         "websocket closed by server with code 1006": QUOTA,
-        "malformed reply: websocket protocol violation": QUOTA,
+        "malformed reply: websocket protocol violation": 2 * QUOTA,
     }
-    assert result.violations == {violations.SHAPE: QUOTA}
+    assert result.violations == {violations.SHAPE: 2 * QUOTA}
     assert "Traceback" not in result.log
 
 

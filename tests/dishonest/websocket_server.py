@@ -18,6 +18,9 @@ OTHER_TYPE = "answer text with binary and the other way round"
 CLOSE_FRAME = "close with a code"
 HALF_FRAME = "close in the middle of a frame"
 MASKED = "mask a frame, which servers must not"
+STUTTER = "begin a frame, and then send it whole"
+# Alone on the wire for so long that the client reads it alone.
+STUTTER_S = 0.01
 
 ANOTHER_RESULT = "give the result of another request"
 BOTH = "both result and error"
@@ -118,6 +121,10 @@ class EchoServer(WebSocketServer):
             self.send(peer, bytes([0x80 | opcode, 0x80 | 4]) + b"\0\0\0\0abcd")
             return
         reply = frame(opcode, payload)
+        if kind == STUTTER:
+            # One byte: the next one, the second of a frame, then says that it is masked.
+            self.send(peer, reply[:1])
+            time.sleep(STUTTER_S)
         self.send(peer, reply * 2 if kind == TWICE else reply)
 
 

@@ -116,12 +116,13 @@ class StreamExchange(Exchange):
     def receive(self, data: bytes) -> bytes:
         if (
             data == self._due
+            and not self._matched
             and self._instant
             and not self._later
             and not self._ready
             and (self._places == 1 or not self.mixes or self.together(self._places) == self._places)
         ):
-            # The one batch under way has been answered, in one piece.
+            # The one batch under way has been answered, in one piece, and nothing of it had come before.
             return_ns = monotonic_ns()
             places = self._places
             call_ns = self._call_ns

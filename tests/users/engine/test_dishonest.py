@@ -16,9 +16,10 @@ MISSING_TEXT = "missing reply: nothing came within the timeout"
 QUOTA = 10
 
 
-def run(server: EnvelopeServer, directory: Path, *options: str) -> LocustRun:
-    host = f"tcp://127.0.0.1:{server.port}"
-    return run_locust("envelope", directory, "--engine", "--host", host, "--timeout", "0.5", *options, seconds=6)
+def run(server: EnvelopeServer, directory: Path, *options: str, violated: int) -> LocustRun:
+    """Until so many violations are recorded."""
+    command = ("--engine", "--host", f"tcp://127.0.0.1:{server.port}", "--timeout", "0.5", *options)
+    return run_locust("envelope", directory, *command, seconds=20, until_violations=violated)
 
 
 @pytest.mark.parametrize("depth", [1, 8])
@@ -43,7 +44,7 @@ def test_every_misdeed_of_an_envelope_server_is_counted_under_its_name(
     tmp_path: Path, misdeed: str, recorded: list[str], failure: list[str], depth: int
 ) -> None:
     with EnvelopeServer((misdeed,), quota=QUOTA) as server:
-        result = run(server, tmp_path, "--depth", str(depth))
+        result = run(server, tmp_path, "--depth", str(depth), violated=len(recorded) * QUOTA)
     assert server.planted == {misdeed: QUOTA}, "the run was too short to plant all"
     assert result.violations == dict.fromkeys(recorded, QUOTA)
     assert result.errors == dict.fromkeys(failure, QUOTA)
@@ -51,11 +52,15 @@ def test_every_misdeed_of_an_envelope_server_is_counted_under_its_name(
 
 
 def test_broken_streams_are_told_apart_and_the_users_reconnect(tmp_path: Path) -> None:
-    kinds = (envelope_server.CLOSE_MID_FRAME, envelope_server.OVERSIZE)
+    kinds = (envelope_server.CLOSE_MID_FRAME, envelope_server.OVERSIZE, envelope_server.STUTTER)
     with EnvelopeServer(kinds, quota=QUOTA) as server:
         result = run(server, tmp_path)
     assert server.is_done
-    assert result.violations == {violations.SHAPE: QUOTA}
-    assert result.errors == {"connection closed inside a reply": QUOTA, "malformed reply: frame too large": QUOTA}
+    assert result.violations == {violations.SHAPE: 2 * QUOTA}
+    assert result.errors == {
+        "connection closed inside a reply": QUOTA,
+        "malformed reply: frame too large": QUOTA,
+        "malformed reply: envelope payload too large": QUOTA,  # two headers, one inside the other
+    }
     assert result.requests("echo") > 1000
     assert "Traceback" not in result.log
