@@ -15,6 +15,9 @@ from swarmproof.judge.verdict import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, Ch
 #: After the last heal a store must acknowledge writes again within this time: twenty election timeouts.
 RECOVERY_BOUND_S = 10.0
 
+#: A write called later than this before the bound (or its second half) says nothing of whether the store recovered.
+FAIR_CHANCE_NS = NS_PER_S
+
 #: The generator's own event loop may wake this late before its latencies are no longer the server's.
 MAX_HUB_LAG_S = 0.25
 
@@ -107,15 +110,19 @@ def liveness(case: Case) -> Check:
         return Check(name, NOT_APPLICABLE, "no fault of the cluster was healed in this run")
     last = max(healed)
     history = case.history
-    # A write that had waited through the outage counts as well as a new one.
-    ended_after = (history.ret >= last) & (history.ret != NEVER)
-    tried = np.flatnonzero(history.is_write & ((history.call >= last) | ended_after))
-    done = history.ret[tried][history.status[tried] == STATUS_OK]
     bound_s = case.required("recovery_within_s", RECOVERY_BOUND_S)
     bound_ns = int(bound_s * NS_PER_S)
+    # A write that had waited through the outage counts as well as a new one.
+    ended_after = (history.ret >= last) & (history.ret != NEVER)
+    after = history.is_write & ((history.call >= last) | ended_after)
+    # One that was called just before the bound could not be acknowledged by then, whatever the store did.
+    chance_ns = min(FAIR_CHANCE_NS, bound_ns // 2)
+    tried = int(np.count_nonzero(after & (history.call <= last + bound_ns - chance_ns)))
+    done = history.ret[after & (history.status == STATUS_OK)]
     evidence: dict[str, Any] = {
         "last_heal_s": round(case.seconds(last), 3),
-        "writes_tried_after": len(tried),
+        "writes_tried_after": int(np.count_nonzero(after)),
+        "writes_tried_within_bound": tried,
         "writes_acknowledged_after": len(done),
         "bound_s": bound_s,
     }
@@ -124,17 +131,25 @@ def liveness(case: Case) -> Check:
         evidence["first_write_after_s"] = round(took_s, 3)
         if took_s <= bound_s:
             return Check(name, VALID, f"writes succeeded again {took_s:.2f} s after the last heal", evidence)
-    if not len(done) and not len(tried):
-        return Check(name, UNKNOWN, "no write was tried after the last heal", evidence)
-    watched_ns = int(np.where(history.ret != NEVER, history.ret, history.call).max()) - last
-    if watched_ns < bound_ns and not len(done):
-        reason = f"no write succeeded after the last heal, but the run ended {watched_ns / NS_PER_S:.1f} s after it"
+    if not tried:
+        when = "after the last heal" if not after.any() else f"in the {bound_s:g} s after the last heal"
+        return Check(name, UNKNOWN, f"no write was tried {when}", evidence)
+    watched_s = (_watched_until(case) - last) / NS_PER_S
+    if watched_s < bound_s and not len(done):
+        reason = f"no write succeeded after the last heal, but the load ended {max(watched_s, 0):.1f} s after it"
         return Check(name, UNKNOWN, reason, evidence)
-    reason = (
-        f"no write succeeded within {bound_s:g} s of the last heal, though {len(tried)} were tried: "
-        "the store did not recover"
-    )
-    return Check(name, INVALID, reason, evidence)
+    told = f"no write succeeded within {bound_s:g} s of the last heal, though {tried} were tried"
+    return Check(name, INVALID, f"{told}: the store did not recover", evidence)
+
+
+def _watched_until(case: Case) -> int:
+    """Until when writes were tried: the end of the load, or the last write after it; else the last operation."""
+    history = case.history
+    ended = np.where(history.ret != NEVER, history.ret, history.call)
+    end_ns = case.load.get("end_ns")
+    if not isinstance(end_ns, int) or isinstance(end_ns, bool):
+        return int(ended.max())
+    return max(end_ns, int(ended[history.is_write].max()))
 
 
 def generator(case: Case) -> Check | None:
