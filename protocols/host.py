@@ -95,6 +95,20 @@ def parse_host(text: str) -> Host:
     return Host("tcp" if scheme == "f00d" else scheme, addresses, path)
 
 
+def name_problem(host: str) -> str | None:
+    """Why `host` can be no name of the domain name system, such as `has nothing between two dots`; None when it can.
+
+    Python's resolver raises UnicodeError for such a name, where it says that other names do not exist.
+    """
+    if not all(host.removesuffix(".").split(".")):
+        return "has nothing between two dots of the host name"
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return "has a host name with a part that is longer than 63 bytes or not allowed"
+    return None
+
+
 def _parse_address(part: str, text: str, scheme: str) -> tuple[str, int]:
     if not part:
         raise _bad(text, scheme, "lacks an address")
@@ -109,6 +123,9 @@ def _parse_address(part: str, text: str, scheme: str) -> tuple[str, int]:
         raise _bad(text, scheme, f"lacks a host name in {part!r}")
     if ":" in host and not part.startswith("["):
         raise _bad(text, scheme, f"has an IPv6 address without brackets in {part!r}")
+    problem = name_problem(host)
+    if problem is not None:
+        raise _bad(text, scheme, f"{problem} in {part!r}")
     if port is None:
         port = _DEFAULT_PORTS.get(scheme)
         if port is None or part.endswith(":"):

@@ -128,7 +128,7 @@ def dial(endpoint: Endpoint, timeout_s: float) -> tuple[socket.socket, TlsFilter
         raise ConnectFailed(f"TLS certificate refused: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise ConnectFailed(f"TLS handshake failed: {error.reason or 'closed'}") from None
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # UnicodeError: a name that the resolver is not even asked for
         raise ConnectFailed("the host's name cannot be resolved") from None
     except OSError as error:
         raise ConnectFailed(_REFUSALS.get(error.errno or 0, f"cannot connect: {error.strerror}")) from None

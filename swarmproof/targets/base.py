@@ -96,7 +96,7 @@ def accepts(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> bool:
     try:
         with socket.create_connection((host, port), timeout_s):
             return True
-    except OSError:
+    except (OSError, UnicodeError):  # UnicodeError: a name that no resolver is even asked for
         return False
 
 

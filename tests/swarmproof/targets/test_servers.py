@@ -71,6 +71,11 @@ def test_a_wrong_option_of_a_server_is_reported_with_what_the_server_says(around
         ServerTarget("envelope", around, arguments=["--no-such-option"]).start()
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_nothing_accepts_at_a_host_that_can_be_no_name(host: str) -> None:
+    assert not accepts(host, 9000)
+
+
 def test_a_command_is_ready_when_its_port_accepts(around: Surroundings) -> None:
     target = listener(around)
     target.start()
