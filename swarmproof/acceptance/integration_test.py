@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from protocols.envelope import Codec
-from swarmproof.acceptance.envelope_client import NOT_CONNECTED, REPLY_TIMEOUT_S, ClientResult, EnvelopeClient
+from protocols.host import name_problem
+from swarmproof.acceptance.envelope_client import REPLY_TIMEOUT_S, ClientResult, EnvelopeClient
 from swarmproof.acceptance.hostile_clients import HostileClients, HostileResult
 from swarmproof.targets.base import LOOPBACK, Surroundings, accepts
 from swarmproof.targets.errors import TargetError
@@ -91,6 +92,9 @@ def integration_test(
     Errors: TargetError when there is nothing to test.
     """
     if port is not None:
+        problem = name_problem(host)
+        if problem is not None:
+            raise TargetError(f"the address {host}:{port} {problem}; give --host a name or an IP address")
         if not accepts(host, port):
             raise TargetError(
                 f"nothing accepts connections at {host}:{port}; start the server there, "
@@ -134,7 +138,7 @@ def _test(host: str, port: int, shape: _Shape, say: Callable[[str], None]) -> bo
         for result in results:
             say(result.describe())
         say(summary(results))
-        return not any(result.failures for result in results)
+        return all(result.ok for result in results)
     hostile = HostileClients((host, port), shape.bad_clients, patience_s=shape.idle_s + PATIENCE_ROOM_S)
 
     def attack() -> None:
@@ -150,9 +154,9 @@ def _test(host: str, port: int, shape: _Shape, say: Callable[[str], None]) -> bo
     for line in _attacks(bad):
         say(line)
     (afterwards,) = run(clients=1, frames=HEALTH_FRAMES)
-    healthy = not afterwards.failures
+    healthy = afterwards.ok
     say(attacked_summary(good, bad, healthy=healthy))
-    return healthy and not any(result.failures for result in good) and all(result.handled for result in bad)
+    return healthy and all(result.ok for result in good) and all(result.handled for result in bad)
 
 
 def _attacks(bad: list[HostileResult]) -> list[str]:
@@ -166,7 +170,7 @@ def _attacks(bad: list[HostileResult]) -> list[str]:
 
 def attacked_summary(good: list[ClientResult], bad: list[HostileResult], *, healthy: bool) -> str:
     """`good: 20/20 pass, bad: 8/8 handled, server healthy`"""
-    passed = sum(not result.failures for result in good)
+    passed = sum(result.ok for result in good)
     handled = sum(result.handled for result in bad)
     health = "server healthy" if healthy else "server NOT healthy"
     return f"good: {passed}/{len(good)} pass, bad: {handled}/{len(bad)} handled, {health}"
@@ -174,8 +178,5 @@ def attacked_summary(good: list[ClientResult], bad: list[HostileResult], *, heal
 
 def summary(results: list[ClientResult]) -> str:
     """`20 clients, 1000 frames, 0 failures`; a client that could not connect fails all its frames."""
-    failures = 0
-    for result in results:
-        not_connected = any(name == NOT_CONNECTED for name, _, _ in result.failures)
-        failures += result.frames if not_connected else len(result.failures)
+    failures = sum(result.failed for result in results)
     return f"{len(results)} clients, {sum(result.frames for result in results)} frames, {failures} failures"

@@ -4,12 +4,15 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 Frame = tuple[int, int, int, int, bytes]  # version, type, request id, timestamp, payload
 # What goes back for the n-th request of a connection.
 Lie = Callable[[int, Frame], list[Frame]]
 
 LIE_EVERY = 10
+# Above every time that a client waits for a reply.
+TOGETHER_WITHIN_S = 30.0
 
 
 def honest(_number: int, frame: Frame) -> list[Frame]:
@@ -46,11 +49,20 @@ def say_error(_number: int, frame: Frame) -> list[Frame]:
 
 
 class LyingServer:
-    """Lies with `lie` on every LIE_EVERY-th request of a connection, beginning with the LIE_EVERY-th."""
+    """Lies with `lie` on every LIE_EVERY-th request of a connection, beginning with the LIE_EVERY-th.
 
-    def __init__(self, lie: Lie) -> None:
+    With `at_once`, nobody is answered before so many connections are open at the same time. `farewell` is what follows
+    the last reply, when the client has said that no more requests will come.
+    """
+
+    def __init__(self, lie: Lie, *, at_once: int = 0, farewell: bytes = b"") -> None:
         self.lies = 0
+        self.most_open = 0
+        self._open = 0
         self._lie = lie
+        self._at_once = at_once
+        self._enough_open = threading.Event()
+        self._farewell = farewell
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
@@ -72,14 +84,30 @@ class LyingServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection:
+        with connection, self._counted():
             for number, frame in enumerate(_frames(connection), start=1):
                 replies = [frame]
                 if number % LIE_EVERY == 0:
                     replies = self._lie(number, frame)
                     with self._lock:
                         self.lies += 1
-                connection.sendall(b"".join(map(_encode, replies)))
+                connection.sendall(b"".join(map(encode, replies)))
+            connection.sendall(self._farewell)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self._open += 1
+            self.most_open = max(self.most_open, self._open)
+            if self._open >= self._at_once:
+                self._enough_open.set()
+        try:
+            # Clients one after the other would wait for each other here: each has its own time to wait for a reply.
+            self._enough_open.wait(TOGETHER_WITHIN_S)
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
 
 
 def _frames(connection: socket.socket) -> Iterator[Frame]:
@@ -92,7 +120,35 @@ def _frames(connection: socket.socket) -> Iterator[Frame]:
             yield version, kind, request_id, timestamp, body[22:]
 
 
-def _encode(frame: Frame) -> bytes:
+def encode(frame: Frame) -> bytes:
     version, kind, request_id, timestamp, payload = frame
     body = struct.pack(">BBQQI", version, kind, request_id, timestamp, len(payload)) + payload
     return struct.pack(">I", len(body)) + body
+
+
+class OneConnection:
+    """A server of one connection: `serve(socket)` in a thread, which ends the connection when it returns."""
+
+    def __init__(self, serve: Callable[[socket.socket], object]) -> None:
+        self._serve = serve
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "OneConnection":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self._thread.join(TOGETHER_WITHIN_S)
+
+    def _run(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            self._serve(connection)
+
+
+def requests(connection: socket.socket) -> Iterator[Frame]:
+    """The frames of a client, until it sends no more."""
+    return _frames(connection)
