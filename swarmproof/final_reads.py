@@ -31,7 +31,7 @@ def read_everything(
     cluster: ClusterTarget, keys: Sequence[str], history: SupervisorHistory, within_s: float = READ_WITHIN_S
 ) -> dict[str, Any]:
     """Read `keys` at all nodes at the same time; {"keys": N, "nodes": {"n1": answered, ...}}. Never raises."""
-    answered: dict[str, int] = {}
+    answered = {member.name: 0 for member in cluster.members}  # also of one whose reading ends in an error
 
     def read(member: ClusterMember) -> None:
         answered[member.name] = _read_at(member, keys, history, within_s)

@@ -41,11 +41,13 @@ def _check(case: Case, lost: dict[int, tuple[Ints, int]]) -> Check:
     missing = _keys_not_read_back(case, written, answered, nodes)
     lost.update(_lost_writes(case, acknowledged, answered))
     uncovered = _unread_writes(case, acknowledged, answered)
+    short = _nodes_read_in_part(case)
     evidence = {
         "acknowledged_writes": len(acknowledged),
         "keys": len(written),
         "final_reads": len(answered),
         "nodes_read": [f"n{node}" for node in nodes.tolist() if node != NONE],
+        "nodes_read_in_part": {node: got for node, (got, _) in short.items()},
         "keys_without_final_read": len(missing),
         "writes_after_final_read": uncovered,
         "lost_writes": sum(len(rows) for rows, _ in lost.values()),
@@ -67,6 +69,11 @@ def _check(case: Case, lost: dict[int, tuple[Ints, int]]) -> Check:
         more = f" and {len(missing) - _KEYS_NAMED} more" if len(missing) > _KEYS_NAMED else ""
         reason = f"the final read of {named}{more} did not complete at every node"
         return Check(NAME, UNKNOWN, reason, evidence)
+    if short:
+        node, (got, of) = next(iter(short.items()))
+        more = f", and not all at {len(short) - 1} more" if len(short) > 1 else ""
+        reason = f"the final read reached {got} of {of} keys at {node}{more}"
+        return Check(NAME, UNKNOWN, reason, evidence)
     if uncovered:
         reason = f"{uncovered} writes were acknowledged after the final read of their key began"
         return Check(NAME, UNKNOWN, reason, evidence)
@@ -82,6 +89,25 @@ def _keys_not_read_back(case: Case, written: Ints, answered: Ints, nodes: Ints) 
     history = case.history
     pairs = set(zip(history.key[answered].tolist(), history.server[answered].tolist(), strict=True))
     return [key for key in written.tolist() if any((key, node) not in pairs for node in nodes.tolist())]
+
+
+def _nodes_read_in_part(case: Case) -> dict[str, tuple[int, int]]:
+    """Nodes that answered fewer final reads than there were keys, as run.json has it: how many, of how many.
+
+    The history alone does not show a node that refused every connection: nothing was sent to it.
+    """
+    short: dict[str, tuple[int, int]] = {}
+    clusters = case.facts.get("final_reads")
+    for reads in clusters.values() if isinstance(clusters, dict) else ():
+        keys = reads.get("keys") if isinstance(reads, dict) else None
+        nodes = reads.get("nodes") if isinstance(reads, dict) else None
+        if not isinstance(keys, int) or not isinstance(nodes, dict):
+            continue
+        for node, answered in nodes.items():
+            got = answered if isinstance(answered, int) else 0
+            if got < keys:
+                short[str(node)] = (got, keys)
+    return short
 
 
 def _unread_writes(case: Case, acknowledged: Ints, answered: Ints) -> int:

@@ -99,6 +99,9 @@ def _judge(case: Case, fault: FaultRecord) -> tuple[str, dict[str, Any]]:
                 f"put {at_risk} writes at risk, but the keys of {at_risk - read_back} were not read afterwards",
                 detail,
             )
+    if fault.error:  # it took effect, so this is of the healing: the cluster that was judged was not whole
+        detail["error"] = fault.error
+        return f"was not healed as planned: {fault.error}", detail
     return "", detail
 
 

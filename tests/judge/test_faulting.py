@@ -42,3 +42,13 @@ def test_of_many_gaps_the_first_are_told_and_all_are_evidence(tmp_path: Path) ->
     assert check.reason.count("did not take effect") == 3
     assert check.reason.endswith("and 7 more")
     assert len(check.evidence["gaps"]) == 10
+
+
+def test_a_fault_that_was_not_healed_makes_the_run_unknown(tmp_path: Path) -> None:
+    kill = fault(1, KILL_S, START_NS)
+    history = simulate(3, start_ns=START_NS, seconds=8.0)
+    assert judge(write_run(tmp_path, history, faults=[kill], start_ns=START_NS)).check("faults").verdict == VALID
+    kill.error = "n1 did not come back: it ended with exit code 1"
+    check = judge(write_run(tmp_path, history, faults=[kill], start_ns=START_NS)).check("faults")
+    assert check.verdict == UNKNOWN
+    assert "was not healed as planned: n1 did not come back" in check.reason
