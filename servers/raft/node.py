@@ -62,6 +62,7 @@ EXIT_FAILED: Final = 4
 UNKNOWN_LOST: Final = "leadership was lost after the write was proposed: it may or may not be applied"
 UNKNOWN_LATE: Final = "no quorum confirmed in time: it may or may not be applied"
 READ_LATE: Final = "no quorum confirmed the read in time"
+READ_BEHIND: Final = "this node did not catch up with the confirmed index in time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,14 @@ class _Read(NamedTuple):
     request_id: int
     key: str
     patience_ends_s: float
+
+
+class _ConfirmedReads(NamedTuple):
+    """Reads that may be served once `read_index` is applied."""
+
+    read_index: int
+    deadline_s: float
+    reads: list[_Read]
 
 
 class RaftNode:
@@ -141,7 +150,7 @@ class RaftNode:
         self._proposals: dict[int, _Proposal] = {}
         self._new_reads: list[_Read] = []
         self._asked_reads: dict[int, tuple[float, list[_Read]]] = {}  # by context: deadline and reads
-        self._confirmed_reads: deque[tuple[int, list[_Read]]] = deque()  # wait until that index is applied
+        self._confirmed_reads: deque[_ConfirmedReads] = deque()
         self._next_context = 1
         self._clients_with_replies: list[ClientConnection] = []
         self._turn_due = False
@@ -266,7 +275,7 @@ class RaftNode:
         self._next_tick_s += due * tick_s
         for _ in range(min(due, MAX_TICKS_AT_ONCE)):
             self.core.tick()
-        if self._proposals or self._asked_reads:
+        if self._proposals or self._asked_reads or self._confirmed_reads:
             self._expire(now_s)
         if self.core.has_ready() or self._clients_with_replies or self._new_reads:
             self.wake()
@@ -382,21 +391,21 @@ class RaftNode:
                 read.client.reply(read.request_id, self._not_leader(self.core.leader))
 
     def _on_read_state(self, context: int, index: int, ok: bool) -> None:
-        _, reads = self._asked_reads.pop(context, (0.0, []))
+        deadline_s, reads = self._asked_reads.pop(context, (0.0, []))
         if ok:
-            self._confirmed_reads.append((index, reads))
+            self._confirmed_reads.append(_ConfirmedReads(index, deadline_s, reads))
         else:
             self._ask_again(reads)
 
     def _serve_reads(self) -> None:
         confirmed, applied_index = self._confirmed_reads, self.machine.applied_index
         for _ in range(len(confirmed)):
-            index, reads = confirmed.popleft()
-            if index > applied_index:
-                confirmed.append((index, reads))
+            batch = confirmed.popleft()
+            if batch.read_index > applied_index:
+                confirmed.append(batch)
                 continue
-            self.reads_served += len(reads)
-            for client, request_id, key, _ in reads:
+            self.reads_served += len(batch.reads)
+            for client, request_id, key, _ in batch.reads:
                 client.reply(request_id, self.machine.read(key))
 
     # --- answers -------------------------------------------------------------------------------------------------
@@ -414,7 +423,7 @@ class RaftNode:
         return Leader(leader, address) if address is not None else None
 
     def _expire(self, now_s: float) -> None:
-        """Deadlines ascend in both tables: the oldest is the first."""
+        """Deadlines of proposals and of questions ascend: the oldest is the first."""
         while self._proposals:
             index, proposal = next(iter(self._proposals.items()))
             if proposal.deadline_s > now_s:
@@ -428,6 +437,14 @@ class RaftNode:
             del self._asked_reads[context]
             for read in reads:
                 read.client.reply(read.request_id, KvReply(UNKNOWN, error=READ_LATE))
+        # A node that was cut off after the confirmation may never apply that index.
+        for _ in range(len(self._confirmed_reads)):
+            batch = self._confirmed_reads.popleft()
+            if batch.deadline_s > now_s:
+                self._confirmed_reads.append(batch)
+                continue
+            for read in batch.reads:
+                read.client.reply(read.request_id, KvReply(UNKNOWN, error=READ_BEHIND))
 
     def _answer_all_waiting(self, error: str) -> None:
         proposals, self._proposals = self._proposals, {}
