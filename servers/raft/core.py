@@ -18,6 +18,7 @@ The shell's loop::
         if ready.snapshot: restore the state machine from it; core.applied(ready.snapshot.index)
         apply(ready.committed); core.applied(index of the last one)
         for context, index, ok in ready.read_states: serve once applied_index >= index (or report failure)
+        for alarm in ready.alarms: show it to people
         from time to time: save a snapshot at an applied index, then core.compact(up to which the log was trimmed)
 
 While the disk is syncing one Ready the shell may go on stepping, and may call ready() again and send its
@@ -174,6 +175,7 @@ class Core(Replication, Reads):
             messages_after=self._after,
             committed=log.between(first, last) if last >= first else (),
             read_states=self._read_states,
+            alarms=self._alarms,
             role=self.role,
             leader=self.leader,
             term=self.term,
@@ -181,7 +183,7 @@ class Core(Replication, Reads):
             last_index=log.handed,
             generation=log.generation,
         )
-        self._before, self._after, self._read_states = [], [], []
+        self._before, self._after, self._read_states, self._alarms = [], [], [], []
         self._dirty = False
         return ready
 

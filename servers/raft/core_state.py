@@ -114,12 +114,15 @@ class CoreState:
         self._before: list[PeerMessage] = []
         self._after: list[PeerMessage] = []
         self._read_states: list[ReadState] = []
+        self._alarms: list[str] = []
         self._received_snapshot: Snapshot | None = None
         # The newest index to acknowledge to the leader; one reply per Ready covers all Appends before it.
         self._ack_index = -1
         # Everything up to here is known to equal the log of this term's leader.
         self._matched_index = 0
         self._incoming: IncomingSnapshot | None = None
+        # The snapshot (its index) too large to be sent to a peer, or to be taken from it, that was last complained of.
+        self._too_large: dict[int, int] = {}
 
         self._next_reads = ReadBatch()
         self._current_reads: ReadBatch | None = None
@@ -207,6 +210,21 @@ class CoreState:
     def _send_when_term_durable(self, message: PeerMessage) -> None:
         """For answers that promise nothing about the log: only our term has to be on disk before they leave."""
         (self._before if self._durable_term == self.term else self._after).append(message)
+
+    def _refuse_too_large(self, peer: int, index: int, size_bytes: int) -> bool:
+        """Whether a snapshot is above the limit; said aloud once for each peer and snapshot."""
+        limit_bytes = self.config.max_snapshot_bytes
+        if size_bytes <= limit_bytes:
+            return False
+        if self._too_large.get(peer) != index:
+            self._too_large[peer] = index
+            behind = f"node {peer}" if self.role is LEADER else f"this node, which node {peer} leads,"
+            self._alarms.append(
+                f"{behind} lacks entries that only the snapshot at entry {index} still has, but its {size_bytes} bytes"
+                f" are above the limit of {limit_bytes}: it stays behind and acknowledges nothing"
+            )
+            self._dirty = True
+        return True
 
     def _advance_commit(self, index: int) -> None:
         if index > self.log.last_index:

@@ -302,6 +302,8 @@ class RaftNode:
                 self._on_read_state(context, index, ok)
             if ready.role is not self._role or ready.term != self._term or ready.leader != self._leader:
                 self._on_change(ready)
+            for alarm in ready.alarms:
+                log.error("alarm", reason=alarm)
         if self._confirmed_reads:
             self._serve_reads()
         self._flush_clients()

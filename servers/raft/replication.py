@@ -191,6 +191,9 @@ class Replication(Elections):
                     f"the log is trimmed to {self.log.base_index} but the snapshot only covers {snapshot.index}"
                 )
             self._outgoing_snapshot = snapshot
+        if self._refuse_too_large(progress.node_id, snapshot.index, len(snapshot.data)):
+            progress.paused = True
+            return
         progress.become_snapshot(snapshot)
         self._send_chunk(progress)
 
@@ -291,9 +294,9 @@ class Replication(Elections):
             return
         incoming = self._incoming
         if incoming is None or not incoming.accepts(chunk):
-            if (incoming is not None and chunk.index < incoming.index) or (
-                chunk.total > self.config.max_snapshot_bytes
-            ):
+            if incoming is not None and chunk.index < incoming.index:
+                return
+            if self._refuse_too_large(chunk.sender, chunk.index, chunk.total):
                 return
             incoming = self._incoming = IncomingSnapshot(chunk)
         if chunk.offset == len(incoming.data) and chunk.offset + len(chunk.data) <= incoming.total:

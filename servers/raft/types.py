@@ -94,7 +94,7 @@ class CoreConfig:
     # Reads that wait for their round; beyond it reads are refused as Busy.
     max_pending_reads: int = 65536
     snapshot_chunk_bytes: int = 256 * 1024
-    # A snapshot is assembled in memory before it is handed over.
+    # A snapshot is assembled in memory before it is handed over: a larger one is neither sent nor taken.
     max_snapshot_bytes: int = 1024 * 1024 * 1024
 
     def __post_init__(self) -> None:
@@ -117,6 +117,8 @@ class Ready:
     messages_after: list[PeerMessage]
     committed: Sequence[Entry]
     read_states: list[ReadState]
+    # Sentences for people about what does not get better by itself; each is said once.
+    alarms: list[str]
     role: Role
     leader: int
     term: int

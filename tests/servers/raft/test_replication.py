@@ -366,6 +366,38 @@ class TestSnapshots:
         node = DrivenCore(max_snapshot_bytes=5)
         assert node.step(self.chunk(b"abc")) == []
 
+    def test_a_snapshot_beyond_the_limit_is_complained_of_once_by_its_receiver(self):
+        node = DrivenCore(max_snapshot_bytes=5)
+        for _ in range(3):
+            node.step(self.chunk(b"abc"))
+        node.step(self.chunk(b"abc", index=10))
+        alarms = [alarm for ready in node.readys for alarm in ready.alarms]
+        assert len(alarms) == 2
+        assert alarms[0] == (
+            "this node, which node 2 leads, lacks entries that only the snapshot at entry 9 still has, but its 6 bytes"
+            " are above the limit of 5: it stays behind and acknowledges nothing"
+        )
+        assert "snapshot at entry 10" in alarms[1]
+        assert node.step(self.chunk(b"abc", total=5, index=11)) == [SnapshotReply(1, 2, 2, 11, 3)]
+
+    def test_a_snapshot_beyond_the_limit_is_not_sent_and_complained_of_once_by_the_leader(self):
+        node = self.leader(max_snapshot_bytes=9)
+        sent = node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
+        for _ in range(3 * node.core.config.heartbeat_ticks):
+            sent += node.tick() + node.step(HeartbeatReply(2, 1, 1, 0), HeartbeatReply(3, 1, 1, 0))
+        assert of_type(sent, SnapshotChunk) == []
+        [alarm] = [alarm for ready in node.readys for alarm in ready.alarms]
+        assert alarm.startswith("node 2 lacks entries that only the snapshot at entry 4 still has, but its 10 bytes")
+        node.snapshot = Snapshot(5, 1, b"smaller")
+        node.core.propose(b"y")
+        node.run()
+        node.acknowledge(3)
+        node.core.compact(5)
+        sent = []
+        for _ in range(3 * node.core.config.heartbeat_ticks):
+            sent += node.tick() + node.step(HeartbeatReply(2, 1, 1, 0), HeartbeatReply(3, 1, 1, 0))
+        assert of_type(sent, SnapshotChunk)[0].index == 5
+
     def test_the_log_is_never_trimmed_beyond_what_is_applied(self):
         node = DrivenCore(term=1, terms=[1, 1])
         with pytest.raises(InvariantBroken):
