@@ -23,6 +23,7 @@ import numpy as np
 from records.clock import Reading, read_clock, shift_ns
 from records.histogram import Histogram, Ints, merge
 from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
+from records.span import Span
 
 OK = 0
 FAILED = 1
@@ -39,7 +40,8 @@ FOLD_AFTER_SAMPLES = 65_536
 _NS_PER_S = 1_000_000_000
 _NS_PER_US = 1_000
 
-#: operation -> second -> [[ok, failed, unknown, cancelled], packed response, packed service]
+#: "clock": a reading; "operations": operation -> second -> [[ok, failed, unknown, cancelled], packed response, packed
+#: service]; "span": [when the first was due, when the last ended] in ns, None when nothing ended.
 Delta = dict[str, Any]
 
 
@@ -61,6 +63,7 @@ class LatencyRecorder:
     def __init__(self) -> None:
         self._samples: dict[str, _Samples] = {}
         self._folded: dict[str, dict[int, _Second]] = {}
+        self._span: tuple[int, int] | None = None
 
     def record(self, operation: str, intended_ns: int, call_ns: int, return_ns: int, outcome: int = OK) -> None:
         """One ended operation; times are ``time.monotonic_ns()``."""
@@ -84,6 +87,8 @@ class LatencyRecorder:
 
         Folded at once: the caller has gathered them for a while.
         """
+        if len(return_ns):
+            self._cover(int(intended_ns.min()), int(return_ns.max()))
         seconds = self._folded.setdefault(operation, {})
         _add_runs(seconds, intended_ns, call_ns, return_ns, counts)
 
@@ -96,12 +101,18 @@ class LatencyRecorder:
             operation: {second: bucket.pack() for second, bucket in seconds.items()}
             for operation, seconds in self._folded.items()
         }
+        span, self._span = self._span, None
         self._folded = {}
-        return {"clock": read_clock(), "operations": operations}
+        return {"clock": read_clock(), "operations": operations, "span": span}
 
     def reset(self) -> None:
         self._samples = {}
         self._folded = {}
+        self._span = None
+
+    def _cover(self, first_ns: int, last_ns: int) -> None:
+        """A sample was due at `first_ns` (the earliest of several), one ended at `last_ns` (the latest)."""
+        self._span = _joined(self._span, (first_ns, last_ns))
 
     def _fold(self, operation: str, samples: _Samples) -> None:
         seconds = self._folded.setdefault(operation, {})
@@ -109,7 +120,9 @@ class LatencyRecorder:
             columns = (samples.intended, samples.calls, samples.returns)
             intended, calls, returns = (np.frombuffer(column, dtype=np.int64) for column in columns)
             _add_runs(seconds, intended, calls, returns, None)
+            self._cover(int(intended.min()), int(returns.max()))
         for return_ns, outcome in samples.others:
+            self._cover(return_ns, return_ns)
             bucket = seconds.setdefault(return_ns // _NS_PER_S, _Second())
             bucket.outcomes[outcome] += 1
             if outcome != CANCELLED:
@@ -182,11 +195,17 @@ class Summary:
 
 
 class LatencyStore:
-    """Histograms of a whole run, per operation and second, merged from any number of processes."""
+    """Histograms of a whole run, per operation and second, merged from any number of processes.
 
-    def __init__(self, clock: Reading | None = None) -> None:
-        """All seconds will be of the monotonic clock that `clock` is a reading of; by default this machine's."""
+    `start_ns` and `end_ns`: when the load began and was told to end, as far as that is known (yet).
+    """
+
+    def __init__(self, clock: Reading | None = None, start_ns: int | None = None, end_ns: int | None = None) -> None:
+        """All times will be of the monotonic clock that `clock` is a reading of; by default this machine's."""
         self._clock = clock or read_clock()
+        self.start_ns, self.end_ns = start_ns, end_ns
+        self._samples_ns: tuple[int, int] | None = None  # when the first was due, when the last ended
+        self._blur_ns = 0  # how far seconds of other clocks lie beside ours
         self._seconds: dict[str, dict[int, _Second]] = defaultdict(dict)
         # The sum over all seconds, kept up to date: a live view asks for it every second.
         self._totals: dict[str, _Second] = defaultdict(_Second)
@@ -198,7 +217,8 @@ class LatencyStore:
         The seconds are of the clock that the run itself was timed by, wherever and whenever it is read. A file that
         holds something else is told to `on_damage` and read no further. Errors: RunDirectoryError without it.
         """
-        store = cls(clock_of_run(run))
+        load = _load_of_run(run)
+        store = cls(_clock_of(load), _moment(load, "start_ns"), _moment(load, "end_ns"))
         for path in sorted(run.latency_dir.glob("*.msgpack")):
             try:
                 for delta in read_deltas(path):
@@ -211,12 +231,20 @@ class LatencyStore:
 
     def add(self, delta: Delta) -> None:
         """Add a recorder's delta. Errors: ValueError when it is not one."""
-        shift_s = round(shift_ns(delta["clock"], self._clock) / _NS_PER_S)
+        exact_ns = shift_ns(delta["clock"], self._clock)
+        shift_s = round(exact_ns / _NS_PER_S)
+        self._blur_ns = max(self._blur_ns, abs(exact_ns - shift_s * _NS_PER_S))
+        if span := delta.get("span"):
+            first_ns, last_ns = span
+            self._samples_ns = _joined(self._samples_ns, (first_ns + exact_ns, last_ns + exact_ns))
         for operation, seconds in delta["operations"].items():
             own = self._seconds[operation]
             for second, packed in seconds.items():
-                own.setdefault(int(second) + shift_s, _Second()).add_packed(packed)
+                at_s = int(second) + shift_s
+                own.setdefault(at_s, _Second()).add_packed(packed)
                 self._totals[operation].add_packed(packed)
+                if not span:  # written before there were spans
+                    self._samples_ns = _joined(self._samples_ns, (at_s * _NS_PER_S, (at_s + 1) * _NS_PER_S))
 
     def operations(self) -> list[str]:
         return sorted(self._seconds)
@@ -225,6 +253,10 @@ class LatencyStore:
         """The monotonic seconds in which something ended, of one operation or of all."""
         names = [operation] if operation is not None else self.operations()
         return sorted({second for name in names for second in self._seconds.get(name, {})})
+
+    def span(self) -> Span:
+        """From when to when the load ran; where nobody has told (yet), from its first sample, to its last one."""
+        return Span.of((self.start_ns, self.end_ns), self._samples_ns, self._blur_ns)
 
     def histogram(
         self,
@@ -255,13 +287,13 @@ class LatencyStore:
     ) -> Summary:
         """Counts, rate and percentiles of one operation (None: of all together) in a stretch of time.
 
-        The rate is over the given stretch, or over the whole run's seconds when none is given.
+        The rate is over the given stretch, or over all the time that the load ran when none is given.
         """
         histogram = self.histogram(operation, kind, start_s, end_s)
         ok, failed, unknown, cancelled = self.outcomes(operation, start_s, end_s)
-        all_seconds = self.seconds()
-        first = start_s if start_s is not None else (all_seconds[0] if all_seconds else 0)
-        last = end_s if end_s is not None else (all_seconds[-1] + 1 if all_seconds else 0)
+        span = self.span()
+        begin = span.begin_s if start_s is None else start_s
+        end = span.end_s if end_s is None else end_s
         count = ok + failed + unknown
         percentile = histogram.percentile_us
         return Summary(
@@ -270,7 +302,7 @@ class LatencyStore:
             failed=failed,
             unknown=unknown,
             cancelled=cancelled,
-            rate=count / max(1, last - first),
+            rate=count / (end - begin) if end > begin else 0.0,
             min_us=float(histogram.min_us) if count else 0.0,
             mean_us=histogram.sum_us / count if count else 0.0,
             p50_us=percentile(50),
@@ -322,7 +354,12 @@ class LatencyStore:
                 if name in self._totals:
                     yield self._totals[name]
                 continue
-            for second, bucket in self._seconds.get(name, {}).items():
+            seconds = self._seconds.get(name, {})
+            if start_s is not None and end_s is not None and end_s - start_s < len(seconds):
+                # A window of a long run: looked up, for there may be as many windows as seconds.
+                yield from (seconds[second] for second in range(start_s, end_s) if second in seconds)
+                continue
+            for second, bucket in seconds.items():
                 if (start_s is None or second >= start_s) and (end_s is None or second < end_s):
                     yield bucket
 
@@ -356,12 +393,31 @@ def read_deltas(path: Path) -> Iterator[Delta]:
 
 def clock_of_run(run: RunDirectory) -> Reading | None:
     """The clock that the run was timed by, as it was read at its start; None when the run does not say."""
+    return _clock_of(_load_of_run(run))
+
+
+def _load_of_run(run: RunDirectory) -> dict[str, Any]:
+    """What run.json says about the load, {} when nothing."""
     try:
         facts = run.read_json(RUN_JSON)
     except RunDirectoryError:
-        return None
+        return {}
     load = facts.get("load") if isinstance(facts, dict) else None
-    clock = load.get("clock") if isinstance(load, dict) else None
+    return load if isinstance(load, dict) else {}
+
+
+def _clock_of(load: dict[str, Any]) -> Reading | None:
+    clock = load.get("clock")
     if isinstance(clock, list) and len(clock) == 2 and all(type(part) is int for part in clock):
         return clock
     return None
+
+
+def _moment(load: dict[str, Any], name: str) -> int | None:
+    moment = load.get(name)
+    return moment if type(moment) is int else None
+
+
+def _joined(one: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, int]:
+    """From the earlier begin to the later end."""
+    return other if one is None else (min(one[0], other[0]), max(one[1], other[1]))

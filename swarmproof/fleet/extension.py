@@ -43,6 +43,7 @@ from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
 from swarmproof.fleet.html_report import extend_html_report
+from swarmproof.fleet.interrupts import interrupt_in_main_greenlet
 from swarmproof.fleet.last_reports import hear_out
 from swarmproof.fleet.late_join import hold_spawning_until_init
 from swarmproof.fleet.little import LittlesLaw, applies, lanes_of
@@ -50,6 +51,7 @@ from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
 from swarmproof.fleet.metrics import add_options as add_metrics_options
 from swarmproof.fleet.metrics import serve as serve_metrics
+from swarmproof.fleet.progress_line import progress_line
 from swarmproof.fleet.roll import Roll
 from swarmproof.fleet.shipping import Receiver, Shipper
 from swarmproof.fleet.unreported import Unreported
@@ -98,7 +100,7 @@ class RunExtension:
         self._clock = read_clock()
         self._watch = Watch({})
         self._aborted = ""
-        self._start_ns = self._end_ns = 0
+        self._start_ns = self._stopping_ns = self._end_ns = 0
         self._roll = Roll(environment.runner)
         self.thresholds: Check | None = None  # what came of those on the command line
         self._metrics: MetricsDoor | None = None
@@ -174,11 +176,11 @@ class RunExtension:
         options.run_users = options.num_users  # Locust keeps this one to itself
         self.run.file(".token").write_text(options.run_token, encoding="ascii")
         self._clock = read_clock()
-        self.store = LatencyStore(self._clock)
         self._health = Health()
         self._offered = Offered(getattr(options, "rate", ""))
         self._roll.start()
-        self._start_ns, self._end_ns = time.monotonic_ns(), 0
+        self._start_ns, self._stopping_ns, self._end_ns = time.monotonic_ns(), 0, 0
+        self.store = LatencyStore(self._clock, self._start_ns)
         self._note_thresholds(options)
         self._watch, self._aborted = Watch(self.run.read_json(RUN_JSON) or {}), ""
         self.run.update_json(RUN_JSON, {"load": self._describe_load(options)})
@@ -286,61 +288,28 @@ class RunExtension:
                 self._health.add("standalone", self._probe.take())
                 self._offered.add(recorder.offered.take())
         if self._progress:
-            self._progress.write(self._progress_line())
+            line = progress_line(
+                self.environment.runner,
+                self.store,
+                self._start_ns,
+                health=self._health,
+                offered=self._offered,
+                lost_workers=len(self._roll.lost),
+            )
+            self._progress.write(line)
             self._abort_if_missed()
 
     def _abort_if_missed(self) -> None:
         if self._aborted:
             return
-        missed = self._watch.missed(self.store, time.monotonic_ns(), self._start_ns, has_workers=self.is_master)
+        begin_ns = self.store.start_ns or self._start_ns
+        missed = self._watch.missed(self.store, time.monotonic_ns(), begin_ns, has_workers=self.is_master)
         if missed:
             self._aborted = missed
             logger.error("the run is ended because %s", missed)
             runner = self.environment.runner
             # Not from the ticker itself, which the end of the run kills. The web UI stays for a next run.
             gevent.spawn(runner.stop if self.environment.web_ui else runner.quit)
-
-    def _progress_line(self) -> dict[str, Any]:
-        runner = self.environment.runner
-        summary = self.store.summary()
-        elapsed_s = (time.monotonic_ns() - self._start_ns) / 1e9
-        seconds = self.store.seconds()
-        recent = self.store.outcomes(None, seconds[-1] - 3, seconds[-1]) if len(seconds) > 1 else (0, 0, 0, 0)
-        operations = {}
-        for name in self.store.operations():
-            one = self.store.summary(name)
-            operations[name] = {
-                "count": one.count,
-                "failed": one.failed,
-                "unknown": one.unknown,
-                "rate": one.count / max(elapsed_s, 1e-9),
-                "p50_us": one.p50_us,
-                "p99_us": one.p99_us,
-            }
-        return {
-            "at_ns": time.monotonic_ns(),
-            "start_ns": self._start_ns,
-            "elapsed_s": elapsed_s,
-            "state": runner.state,
-            "users": runner.user_count,
-            "workers": len(runner.clients.ready + runner.clients.running + runner.clients.spawning)
-            if self.is_master
-            else 0,
-            "lost_workers": len(self._roll.lost),
-            "count": summary.count,
-            "failed": summary.failed,
-            "unknown": summary.unknown,
-            "cancelled": summary.cancelled,
-            "rate": sum(recent[:3]) / min(3, max(1, len(seconds) - 1)),
-            "fail_ratio": summary.failed / max(1, summary.count),
-            "hub_lag_p99_s": self._health.lag_p99_s(),
-            "generator_cpu_share": self._health.cpu_share(),
-            "errors": sum(error.occurrences for error in runner.errors.values()),
-            "p50_us": summary.p50_us,
-            "p99_us": summary.p99_us,
-            "operations": operations,
-            **self._offered.facts(),
-        }
 
     def register_messages(self) -> None:
         """What workers and master say to each other besides reports."""
@@ -388,6 +357,10 @@ class RunExtension:
 
     # -- a test ends -------------------------------------------------------------------------------------------
 
+    def on_test_stopping(self, **_: Any) -> None:
+        """The users are told to stop: the load ends now, however long some of them need for it."""
+        self._stopping_ns = time.monotonic_ns()
+
     def on_test_stop(self, **_: Any) -> None:
         if self._ticker:
             self._ticker.kill()
@@ -399,7 +372,8 @@ class RunExtension:
         if not self.is_master:
             recorder.stop()
         if not self.is_worker and self._loads:
-            self._loads, self._end_ns = False, time.monotonic_ns()
+            self._loads, self._end_ns = False, self._stopping_ns or time.monotonic_ns()
+            self.store.end_ns = self._end_ns
             self._finish()
             if self.environment.web_ui:
                 thresholds.tell(self.environment, self.run)
@@ -412,7 +386,7 @@ class RunExtension:
 
     def on_reset_stats(self, **_: Any) -> None:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
-        self.store = LatencyStore(self._clock)
+        self.store = LatencyStore(self._clock, time.monotonic_ns())
         self._unreported.reset()
 
     def on_quitting(self, **_: Any) -> None:
@@ -445,10 +419,11 @@ class RunExtension:
         if self.run is None:
             return
         store = LatencyStore.load(self.run)
+        store.end_ns = self._end_ns or time.monotonic_ns()
         roll = self._roll.facts()
         load = (self.run.read_json(RUN_JSON) or {}).get("load", {})
         load |= {
-            "end_ns": self._end_ns or time.monotonic_ns(),
+            "end_ns": store.end_ns,
             "end_time": time.time(),
             **roll,
             **(self._clocks.facts() if self._clocks else {}),
@@ -513,6 +488,7 @@ def _on_init(environment: Any, **_: Any) -> None:
     extension.serve_metrics()
     extension.register_messages()
     environment.events.test_start.add_listener(extension.on_test_start)
+    environment.events.test_stopping.add_listener(extension.on_test_stopping)
     environment.events.test_stop.add_listener(extension.on_test_stop)
     environment.events.report_to_master.add_listener(extension.on_report_to_master)
     environment.events.worker_report.add_listener(extension.on_worker_report)
@@ -542,5 +518,6 @@ def _extend_web_ui(extension: RunExtension) -> None:
 
 
 hold_spawning_until_init()
+interrupt_in_main_greenlet()
 events.init_command_line_parser.add_listener(_add_options)
 events.init.add_listener(_on_init)

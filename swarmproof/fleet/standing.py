@@ -130,7 +130,7 @@ def _measured(live: Live, limit: Limit) -> float | None:
     if limit.phase is not None or len(seconds) < 2:
         return None
     start_s = seconds[0] if limit.window_s is None else max(seconds[0], seconds[-1] - limit.window_s)
-    return measure(store, limit, [(start_s, seconds[-1])])
+    return measure(store, limit, [(start_s, seconds[-1])], store.span())
 
 
 def verdict_class(word: str) -> str:

@@ -10,12 +10,13 @@ Left of the sign stands what is measured, right of it the limit; plans have them
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from records.histogram import merge
 from records.latency import RESPONSE, LatencyStore
+from records.span import Span
 
 #: Seconds [start, end) of the monotonic clock.
 Stretch = tuple[int, int]
@@ -134,26 +135,44 @@ def split_limit(text: str) -> tuple[str, str]:
     return left, right
 
 
-def measure(store: LatencyStore, limit: Limit, stretches: Sequence[Stretch]) -> float | None:
-    """What a limit measures in these stretches of a run (the worst of its windows); None: nothing was."""
+def measure(store: LatencyStore, limit: Limit, stretches: Sequence[Stretch], load: Span | None = None) -> float | None:
+    """What a limit measures in these stretches of a run (the worst of its windows); None: nothing was.
+
+    With `load`, of seconds that the load did not fill only its part counts for a rate, and windows begin and end with
+    seconds that it filled; without, all are filled.
+    """
     name = None
     if limit.operation is not None:
         name = find_operation(store.operations(), limit.operation)
         if name is None:
             return None
     if limit.window_s is None:
-        return _measure(store, limit.metric, name, stretches)
+        return _measure(store, limit.metric, name, stretches, load)
     found = [
         measured
-        for start, end in stretches
-        for at in range(start, max(start, end - limit.window_s) + 1)
-        if (measured := _measure(store, limit.metric, name, [(at, min(end, at + limit.window_s))])) is not None
+        for window in _windows(stretches, limit.window_s, load)
+        if (measured := _measure(store, limit.metric, name, [window], load)) is not None
     ]
     return limit.worst(found) if found else None
 
 
-def _measure(store: LatencyStore, metric: str, name: str | None, stretches: Sequence[Stretch]) -> float | None:
-    length_s = sum(end - start for start, end in stretches)
+def _windows(stretches: Sequence[Stretch], window_s: int, load: Span | None) -> Iterator[Stretch]:
+    """All windows within the stretches; of a stretch that has no room for one, itself."""
+    for start, end in stretches:
+        first, last = start, end
+        if load is not None:
+            whole_from, whole_to = load.whole_seconds()
+            first, last = max(start, whole_from), min(end, whole_to)
+        if last - first < window_s:
+            yield start, end
+        for at in range(first, last - window_s + 1):
+            yield at, at + window_s
+
+
+def _measure(
+    store: LatencyStore, metric: str, name: str | None, stretches: Sequence[Stretch], load: Span | None
+) -> float | None:
+    length_s = sum((end - start) if load is None else load.overlap_s(start, end) for start, end in stretches)
     outcomes = [store.outcomes(name, start, end) for start, end in stretches]
     ok, failed, unknown = (sum(column) for column in list(zip(*outcomes, strict=True))[:3]) if outcomes else (0, 0, 0)
     count = ok + failed + unknown

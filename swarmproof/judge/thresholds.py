@@ -5,6 +5,7 @@ something that was not measured counts as missed, so that a typing mistake canno
 written stands in `swarmproof.judge.limits`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,8 +76,9 @@ def _measure(case: Case, limit: Limit) -> float | None:
     seconds = case.latency.seconds()
     if not seconds:
         return None
-    whole = (seconds[0], seconds[-1] + 1)
-    return measure(case.latency, limit, stretches_of(case.faults, limit.phase, whole))
+    load = case.latency.span()
+    whole = (min(seconds[0], math.floor(load.begin_s)), max(seconds[-1] + 1, math.ceil(load.end_s)))
+    return measure(case.latency, limit, stretches_of(case.faults, limit.phase, whole), load)
 
 
 def stretches_of(faults: Sequence[FaultRecord], phase: str | None, whole: Stretch) -> list[Stretch]:

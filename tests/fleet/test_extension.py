@@ -85,6 +85,7 @@ def test_a_standalone_run_leaves_everything_in_a_run_directory(tmp_path: Path) -
     load = json.loads(run.file(RUN_JSON).read_text())["load"]
     assert (load["locustfile"], load["users"], load["role"]) == ("clockwork", 3, "standalone")
     assert load["end_ns"] - load["start_ns"] >= 2_000_000_000
+    assert values[0]["rate"] == pytest.approx(summary.count * 1e9 / (load["end_ns"] - load["start_ns"]))
     lines = ProgressReader(run).read_new()
     assert lines[-1]["count"] == summary.count
     assert re.search(rf"^clock tick +{summary.count} ", output, re.MULTILINE), output

@@ -1,9 +1,15 @@
 """Thresholds: what they say, over which part of a run, and that what cannot be read is said in a sentence."""
 
+import numpy as np
 import pytest
 
+from records.faults import FaultRecord
 from records.latency import FAILED, OK, LatencyRecorder, LatencyStore
+from swarmproof.fleet.abort import Watch
+from swarmproof.judge.case import Case
+from swarmproof.judge.history import read_history
 from swarmproof.judge.limits import Limit, ThresholdError, measure, read_limit
+from swarmproof.judge.thresholds import evaluate
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -77,3 +83,69 @@ def test_a_window_without_requests_has_no_latency_but_a_rate() -> None:
     store = store_of((1, 10, 0), (1, 0, 0), (1, 0, 0), (7, 10, 0))
     assert measured("rate over 2s", "> 1", store, 100, 104) == 0
     assert measured("max over 1s", "< 1s", store, 100, 104) == pytest.approx(0.007)
+
+
+#: Where within its second a load of ten seconds begins.
+BEGINS_MS = (0, 100, 500, 900)
+
+
+def thousand_a_second(begin_ms: int, seconds: float = 10, *, known: bool = True) -> LatencyStore:
+    """One every millisecond, from `begin_ms` after second 100 on; with or without the load's own word for it."""
+    begin_ns = 100 * S + begin_ms * MS
+    due_ns = begin_ns + np.arange(round(seconds * 1000), dtype=np.int64) * MS
+    recorder = LatencyRecorder()
+    recorder.record_runs("envelope echo", due_ns, due_ns, due_ns + MS // 10, None)
+    store = LatencyStore(None, *((begin_ns, begin_ns + round(seconds * S)) if known else ()))
+    store.add(recorder.take())
+    return store
+
+
+def judged(store: LatencyStore, left: str, right: str, *faults: FaultRecord) -> float | None:
+    value, _, _ = evaluate(Case(read_history(()), latency=store, faults=list(faults)), left, right)
+    return value
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("begin_ms", BEGINS_MS)
+def test_a_rate_is_measured_over_the_load_and_in_whole_seconds(begin_ms: int, known: bool) -> None:
+    store = thousand_a_second(begin_ms, known=known)
+    assert judged(store, "rate", "> 900") == pytest.approx(1000, rel=0.001)
+    for window_s in (1, 3, 9, 10, 60):
+        assert judged(store, f"rate over {window_s}s", "> 900") == pytest.approx(1000, rel=0.001)
+        assert judged(store, f"rate over {window_s}s", "< 1100") == pytest.approx(1000, rel=0.001)
+
+
+@pytest.mark.parametrize("begin_ms", BEGINS_MS)
+def test_a_run_without_a_whole_second_is_measured_as_it_is(begin_ms: int) -> None:
+    store = thousand_a_second(begin_ms, 0.7)
+    assert judged(store, "rate over 1s", "> 900") == pytest.approx(1000)
+    assert judged(store, "max over 1s", "< 1s") == pytest.approx(0.0001)
+
+
+@pytest.mark.parametrize("begin_ms", BEGINS_MS)
+def test_phases_have_their_part_of_the_load(begin_ms: int) -> None:
+    store = thousand_a_second(begin_ms)
+    fault = FaultRecord(1, "kill", "n1", took_effect=True, effect_ns=104 * S + 1, healed_ns=105 * S + 1)
+    for phase in ("before", "during", "after"):
+        assert judged(store, f"rate {phase} faults", "> 900", fault) == pytest.approx(1000)
+        assert judged(store, f"rate {phase} faults over 1s", "> 900", fault) == pytest.approx(1000)
+        assert judged(store, f"rate {phase} faults over 8s", "> 900", fault) == pytest.approx(1000)
+
+
+def test_a_load_whose_requests_stop_ending_has_windows_without_any() -> None:
+    store = thousand_a_second(100)
+    store.end_ns = 115 * S
+    assert judged(store, "rate over 2s", "> 900") == 0
+    assert judged(store, "rate", "> 900") == pytest.approx(10_000 / 14.9)
+
+
+@pytest.mark.parametrize("begin_ms", BEGINS_MS)
+def test_what_ends_a_run_and_what_is_measured_at_its_end_agree(begin_ms: int) -> None:
+    store = thousand_a_second(begin_ms)
+    for left in ("rate over 1s", "rate over 5s", "rate"):
+        kept, missed = (Watch({"thresholds": {left: f"> {bound} abort"}}) for bound in (990, 1010))
+        for after_ms in range(6_000, 10_001, 500):
+            now_ns = 100 * S + (begin_ms + after_ms) * MS
+            assert kept.missed(store, now_ns, 100 * S + begin_ms * MS, has_workers=False) == ""
+        assert missed.missed(store, now_ns, 100 * S + begin_ms * MS, has_workers=False)
+        assert 990 < (judged(store, left, "> 990 abort") or 0) < 1010
