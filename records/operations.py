@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import msgpack
 
@@ -46,6 +46,9 @@ MAX_LINE_BYTES = 1 << 20
 
 #: Ids and times are kept in 64 bits.
 _MAX_INTEGER = (1 << 63) - 1
+
+_VALUE_TYPES = (str, type(None), bytes)
+_ABRIDGED_CHARS = 200
 
 #: Room for this many operations of one process in the reader's global ids.
 _IDS_PER_PROCESS = 1 << 40
@@ -173,13 +176,23 @@ def read_operations(source: RunDirectory | Path) -> Iterator[Operation]:
 
 def _read_file(path: Path, first_id: int) -> Iterator[Operation]:
     open_operations: dict[int, Operation] = {}
-    with path.open("rb") as file:
+    with _opened(path) as file:
         unpacker = msgpack.Unpacker(file, raw=False, strict_map_key=False, max_buffer_size=1 << 26)
         try:
             process = _read_header(path, unpacker)
             for record in unpacker:
                 if record[0] == INVOKE:
                     _, identity, client, op, key, value, expect, flags, node, call_ns = record
+                    if (
+                        (identity | client | call_ns | flags) >> 63  # all from 0 to 2^63 - 1
+                        or (node is not None and node >> 63)
+                        or type(key) is not str
+                        or op not in OPS
+                        or type(value) not in _VALUE_TYPES
+                        or type(expect) not in _VALUE_TYPES
+                        or identity in open_operations
+                    ):
+                        raise ValueError(f"no call of an operation: {_abridged(record)}")
                     open_operations[identity] = Operation(
                         id=first_id + identity,
                         client=client,
@@ -196,6 +209,16 @@ def _read_file(path: Path, first_id: int) -> Iterator[Operation]:
                 elif record[0] == COMPLETE:
                     _, identity, status, return_ns, out, ok, version, node, attempts, error = record
                     operation = open_operations.pop(identity)
+                    if (
+                        return_ns >> 63
+                        or (return_ns < operation.call_ns and status != INFO)
+                        or status not in STATUSES
+                        or type(out) not in _VALUE_TYPES
+                        or (ok is not None and type(ok) is not bool)
+                        or (version is not None and version >> 63)
+                        or (node is not None and node >> 63)
+                    ):
+                        raise ValueError(f"no outcome of an operation: {_abridged(record)}")
                     operation.status = status
                     operation.return_ns = return_ns if status != INFO else None
                     operation.out, operation.ok, operation.version = out, ok, version
@@ -206,9 +229,26 @@ def _read_file(path: Path, first_id: int) -> Iterator[Operation]:
                     raise ValueError("unknown kind of record")
         except msgpack.OutOfData:
             pass
-        except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
+        except KeyError as error:
+            raise HistoryError(f"{path}: damaged at byte {unpacker.tell()}: nothing called {error} was open") from error
+        except TypeError as error:
+            raise HistoryError(f"{path}: damaged at byte {unpacker.tell()}: a field of the wrong type") from error
+        except (ValueError, IndexError, msgpack.UnpackException) as error:
             raise HistoryError(f"{path}: damaged at byte {unpacker.tell()}: {error}") from error
     yield from open_operations.values()
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _abridged(record: Any) -> str:
+    """A record that is none, for a sentence about it."""
+    text = ascii(record)
+    return text if len(text) <= _ABRIDGED_CHARS else text[:_ABRIDGED_CHARS] + "..."
 
 
 def _read_header(path: Path, unpacker: msgpack.Unpacker) -> str:
@@ -263,7 +303,7 @@ def to_json(operation: Operation) -> dict[str, Any]:
 def read_jsonl(path: Path) -> Iterator[Operation]:
     """Read the export format, also another tool's. Errors: HistoryError with file and line."""
     seen: set[int] = set()
-    with path.open("rb") as file:
+    with _opened(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1

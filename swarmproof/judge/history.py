@@ -116,7 +116,7 @@ def read_history(operations: Iterable[Operation], *, widen_ns: Mapping[str, int]
         return _read(operations, widen_ns or {})
     except OverflowError as error:
         raise HistoryError("the history holds a number of more than 64 bits") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise HistoryError(f"the history holds an operation of an unknown kind: {error}") from error
     finally:
         if was_enabled:

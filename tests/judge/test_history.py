@@ -40,7 +40,15 @@ def test_more_rows_than_fit_a_chunk_stay_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"version": 1 << 70}, {"client": 1 << 64}, {"op": "increment"}, {"status": "maybe"}, {"key": ["k"]}]
+    "changes",
+    [
+        {"version": 1 << 70},
+        {"client": 1 << 64},
+        {"op": "increment"},
+        {"status": "maybe"},
+        {"key": ["k"]},
+        {"version": "new"},
+    ],
 )
 def test_what_is_no_operation_is_refused_in_a_sentence(changes: dict) -> None:
     operation = put("a", 0, 1)

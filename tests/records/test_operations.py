@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,6 +116,48 @@ def test_a_damaged_file_is_named_with_its_offset(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\x93\x09\x09\x09")
     with pytest.raises(HistoryError, match=r"a\.msgpack: damaged at byte \d+"):
         list(read_operations(tmp_path))
+
+
+INVOKED = [0, 1, 7, "put", "k", "v", None, 0, None, 10]
+COMPLETED = [1, 1, "ok", 20, None, None, 3, 1, 1, ""]
+
+
+def _changed(record: list[object], place: int, value: object) -> list[object]:
+    return [*record[:place], value, *record[place + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        *([_changed(INVOKED, place, value), COMPLETED] for place, value in [
+            (1, "1"), (2, 1.5), (2, -1), (3, "swap"), (4, b"k"), (4, ["k"]), (5, 7), (5, ["v"]), (6, {}), (7, None),
+            (8, "n1"), (9, -10), (9, 1 << 63), (9, None),
+        ]),
+        *([INVOKED, _changed(COMPLETED, place, value)] for place, value in [
+            (1, 2), (2, "fine"), (3, 9), (3, None), (3, "20"), (4, 4), (5, 1), (6, "new"), (6, 2.5), (6, -1),
+            (7, "n1"),
+        ]),
+        [INVOKED, INVOKED],
+        [COMPLETED],
+        [INVOKED, COMPLETED[:5]],
+        [[]],
+        [7],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_record_that_is_no_operation_is_refused_with_file_and_place(tmp_path: Path, records: list[object]) -> None:
+    header = msgpack.packb(["swarmproof-operations", 1, "p", 0, 0])
+    (tmp_path / "a.msgpack").write_bytes(header + b"".join(map(msgpack.packb, records)))
+    with pytest.raises(HistoryError, match=r"a\.msgpack: damaged at byte \d+: ."):
+        list(read_operations(tmp_path))
+
+
+def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.msgpack").mkdir()
+    with pytest.raises(HistoryError, match=r"a\.msgpack: cannot be read: Is a directory"):
+        list(read_operations(tmp_path))
+    with pytest.raises(HistoryError, match="cannot be read: No such file"):
+        list(read_jsonl(tmp_path / "b.jsonl"))
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
