@@ -15,12 +15,13 @@ MISSING_TEXT = "missing reply: nothing came within the timeout"
 QUOTA = 10
 
 
-def run(server: EnvelopeServer, directory: Path, *options: str, violated: int = 0, **how: float) -> LocustRun:
-    """`violated`: so many violations are expected, and the run is over when they are there."""
+def run(
+    server: EnvelopeServer, directory: Path, *options: str, users: int = 4, until: tuple[int, int] | None = None
+) -> LocustRun:
+    """Three seconds, or until so many violations and failures."""
     # The timeout is long against a busy machine and short against the run.
     command = ("--host", f"tcp://127.0.0.1:{server.port}", "--timeout", "0.5", *options)
-    users, seconds = int(how.get("users", 4)), how.get("seconds", 3 if not violated else 20)
-    return run_locust("envelope", directory, *command, users=users, seconds=seconds, until_violations=violated)
+    return run_locust("envelope", directory, *command, users=users, seconds=30 if until else 3, until=until)
 
 
 # Each misdeed with the violation that it is recorded as. The last two also leave their own request without a reply.
@@ -36,10 +37,14 @@ NAMES = {
 }
 
 
+# Violations and failures: a duplicate is no request's failure, and what is missing is a violation only in the end.
+WHEN_DONE = (7 * QUOTA, 7 * QUOTA)
+
+
 @pytest.mark.parametrize("depth", [1, 8])
 def test_every_misdeed_is_counted_under_its_name(tmp_path: Path, depth: int) -> None:
     with EnvelopeServer(tuple(NAMES), quota=QUOTA) as server:
-        result = run(server, tmp_path, "--depth", str(depth), users=8, violated=(len(NAMES) + 2) * QUOTA)
+        result = run(server, tmp_path, "--depth", str(depth), users=8, until=WHEN_DONE)
     assert server.planted == dict.fromkeys(NAMES, QUOTA), "the run was too short to plant all"
     recorded = dict.fromkeys(NAMES.values(), QUOTA) | {violations.MISSING: 3 * QUOTA}
     assert result.violations == recorded
@@ -50,7 +55,7 @@ def test_every_misdeed_is_counted_under_its_name(tmp_path: Path, depth: int) -> 
 
 def test_swapped_ids_of_pipelined_replies_are_two_payload_mismatches(tmp_path: Path, mode: Mode) -> None:
     with EnvelopeServer((server_kinds.SWAP,), quota=QUOTA) as server:
-        result = run(server, tmp_path, *mode, "--depth", "16", violated=2 * QUOTA)
+        result = run(server, tmp_path, *mode, "--depth", "16", until=(2 * QUOTA, 2 * QUOTA))
     assert server.is_done
     assert result.violations == {violations.PAYLOAD: 2 * QUOTA}
     assert result.errors == {violations.PAYLOAD: 2 * QUOTA}

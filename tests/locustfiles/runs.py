@@ -1,12 +1,15 @@
 """Plain Locust runs of a scenario, as a user would start them, and what they left behind."""
 
 import json
+import signal
 import socket
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from records.progress import ProgressReader
 from records.run_directory import RunDirectory
 from records.violations import read_violations
 from tests.processes import ROOT, Process
@@ -45,8 +48,19 @@ class LocustRun:
         return counts
 
 
-def run_locust(scenario: str, directory: Path, *options: str, users: int = 4, seconds: float = 3) -> LocustRun:
-    """`locust -f locustfiles/SCENARIO.py --headless ...` to its end. Its files go into `directory`."""
+def run_locust(
+    scenario: str,
+    directory: Path,
+    *options: str,
+    users: int = 4,
+    seconds: float = 3,
+    until: tuple[int, int] | None = None,
+) -> LocustRun:
+    """`locust -f locustfiles/SCENARIO.py --headless ...` to its end. Its files go into `directory`.
+
+    `until`: interrupted (as by Ctrl-C) as soon as so many violations are recorded and so many requests have failed; a
+    load at full speed costs a core. A reply that is missing is a violation only in the end: till then it may come late.
+    """
     path = scenario if scenario.endswith(".py") else str(ROOT / "locustfiles" / f"{scenario}.py")
     command = [sys.executable, "-m", "locust", "-f", path, "--headless", "--only-summary"]
     command += ["-u", str(users), "-r", "100", "-t", f"{seconds}s", "--run-dir", str(directory / "run")]
@@ -56,10 +70,24 @@ def run_locust(scenario: str, directory: Path, *options: str, users: int = 4, se
         command += ["--master-bind-port", port, "--master-port", port]
     process = Process(command)
     try:
+        if until is not None:
+            _wait_for(process, RunDirectory(directory / "run"), *until)
+            process.signal(signal.SIGINT)
         exit_code = process.wait(RUN_DEADLINE_S)
         return LocustRun(exit_code, process.log(), directory)
     finally:
         process.close()
+
+
+def _wait_for(process: Process, run: RunDirectory, violations: int, failed: int) -> None:
+    """Until so many are on the disk, where they are put once a second, or the run has ended by itself."""
+    progress = ProgressReader(run)
+    failed_so_far = 0
+    while process.running:
+        failed_so_far = max((line["failed"] for line in progress.read_new()), default=failed_so_far)
+        if failed_so_far >= failed and sum(read_violations(run)[0].values()) >= violations:
+            return
+        time.sleep(0.05)
 
 
 def free_port() -> int:
