@@ -1,8 +1,8 @@
 """A disk that fails when a file says so: `--disk-faults FILE`, only for experiments.
 
-While FILE holds `full`, every write and every new file fails with ENOSPC; while it holds `slow SECONDS`, every sync
-takes that much longer. Everything else is the real disk. It shows what a node does with these errors, not what a
-broken file system does to its data.
+While FILE holds `full`, every write and every new file fails with ENOSPC; while it holds `eio`, every sync fails with
+EIO; while it holds `slow SECONDS`, every sync takes that much longer. Everything else is the real disk. It shows what
+a node does with these errors, not what a broken file system does to its data.
 """
 
 import errno
@@ -40,6 +40,8 @@ class FaultyFiles(RealFiles):
                 time.sleep(min(max(float(value), 0.0), MAX_SLOW_S))
             except ValueError:
                 log.warning("disk_fault_not_understood", text=value)
+        elif word == "eio":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().sync(handle)
 
     def _fail_when_full(self) -> None:

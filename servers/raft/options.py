@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         "--disk-faults",
         type=Path,
         metavar="FILE",
-        help="for experiments: while FILE holds `full` or `slow SECONDS`, the disk behaves like that",
+        help="for experiments: while FILE holds `full`, `eio` or `slow SECONDS`, the disk behaves like that",
     )
     timing = parser.add_argument_group("timing")
     timing.add_argument(
