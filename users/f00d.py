@@ -109,7 +109,7 @@ class F00DClient(Client):
     def __init__(self, user: Any, endpoint: Endpoint) -> None:
         parsed = user.environment.parsed_options
         self._framed = options.value(parsed, "ack") == "framed"
-        self._reuses = options.value(parsed, "f00d_connections") == "reuse"
+        self._reuses = _reuses_connections(parsed)
         self.attempts: int = options.value(parsed, "attempts")
         self.connects_ahead = self._reuses
         self._retrying = Retrying(
@@ -213,6 +213,7 @@ class F00DUser(ProtocolUser):
 
     abstract = True
     client_class: ClassVar[type[Client]] = F00DClient
+    instead_of_engine = "it needs connections that stay; add --f00d-connections reuse, or leave out --engine"
     host = "tcp://127.0.0.1:9000"
     client: F00DClient
 
@@ -225,10 +226,18 @@ class F00DUser(ProtocolUser):
         # What costs with a connection for each packet is the connection: the engine would save nothing.
         return F00DExchange if self.client.reuses_connections else None
 
+    @classmethod
+    def has_engine(cls, parsed_options: Any) -> bool:
+        return _reuses_connections(parsed_options)
+
     def toggle(self) -> bool:
         """Switch the device over. True when it acknowledged."""
         self.is_on = not self.is_on
         return self.client.toggle(self.is_on)
+
+
+def _reuses_connections(parsed_options: Any) -> bool:
+    return bool(options.value(parsed_options, "f00d_connections") == "reuse")
 
 
 def _decode_reason(connection: Connection) -> str:

@@ -9,6 +9,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from records.performance_report import Samples
+
 CONNECTION_FAILED: Final = "connection_failed"
 TIMEOUT: Final = "timeout"
 
@@ -43,8 +45,8 @@ decode_errors = Counter(
     "tcp_comm_decode_errors", "Replies that could not be read, by reason.", ["device_id", "reason"], registry=registry
 )
 
-# Between two takes (3 s in a fleet, a whole run otherwise); beyond it the report is made of a random choice.
-MAX_WAITING_SAMPLES: Final = 1_000_000
+# Summed up together: one by one a sample would cost as much as the request that it is of.
+MAX_WAITING_SAMPLES: Final = 65_536
 
 
 class _HappyPath:
@@ -53,15 +55,25 @@ class _HappyPath:
     def __init__(self) -> None:
         self.collect = False
         self._waiting: list[float] = []
+        self._summed = Samples()
 
-    def add(self, sample_ms: float) -> None:
-        if self.collect and len(self._waiting) < MAX_WAITING_SAMPLES:
-            self._waiting.append(sample_ms)
+    def add(self, sample_ms: float, count: int = 1) -> None:
+        """`count` commands that took so long."""
+        if not self.collect:
+            return
+        self._waiting.extend([sample_ms] * count)
+        if len(self._waiting) >= MAX_WAITING_SAMPLES:
+            self._sum_up()
 
-    def take(self) -> list[float]:
+    def take(self) -> Samples:
         """What has come since the last take."""
-        taken, self._waiting = self._waiting, []
+        self._sum_up()
+        taken, self._summed = self._summed, Samples()
         return taken
+
+    def _sum_up(self) -> None:
+        self._summed.extend(self._waiting)
+        self._waiting = []
 
 
 samples = _HappyPath()

@@ -2,7 +2,8 @@
 
 `--f00d-metrics-port 9400` serves /metrics from the start of the test to the end of the process; each test begins with
 empty metrics. `--performance-report FILE` prints the seed's block and writes its JSON when the test ends. In a fleet
-the workers serve their own metrics, worker i at the port plus i, and send their samples to the master, which reports.
+the workers serve their own metrics, worker i at the port plus i, and send their samples to the master, which reports
+each test some seconds after its end, when the last of them have come.
 """
 
 import logging
@@ -10,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import gevent
 import gevent.pywsgi
 from locust import events
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner, WorkerRunner
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -22,7 +24,9 @@ from users import f00d_metrics, options
 logger = logging.getLogger(__name__)
 
 METRICS_HOST: Final = "127.0.0.1"  # no authentication: for this machine only
-REPORT_KEY: Final = "f00d_samples_ms"
+REPORT_KEY: Final = "f00d_samples"
+# Workers report every 3 s, whether a test runs or not; the rest is for a slow machine.
+LAST_SAMPLES_WITHIN_S: Final = 2 * WORKER_REPORT_INTERVAL
 
 options.offer("f00d_metrics_port", "performance_report")
 
@@ -55,8 +59,10 @@ class _Reporting:
         self._environment = environment
         self._server: MetricsServer | None = None
         self._fleet = Samples()  # the master's, of all workers
+        self._reports_at: Any = None  # the master's, while the workers' last samples are on their way
 
     def on_test_start(self, **_: Any) -> None:
+        self._report_now()
         f00d_metrics.start_anew()
         self._fleet = Samples()
         f00d_metrics.samples.collect = bool(self._report_path())
@@ -82,20 +88,30 @@ class _Reporting:
         logger.info("F00D metrics at http://%s:%s/metrics", METRICS_HOST, self._server.port)
 
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
-        data[REPORT_KEY] = f00d_metrics.samples.take()
+        taken = f00d_metrics.samples.take()
+        if taken.count:
+            data[REPORT_KEY] = taken.to_message()
 
     def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
-        reported = data.get(REPORT_KEY) or []
-        self._fleet.extend(sample for sample in reported if isinstance(sample, float))
+        self._fleet.merge(Samples.from_message(data.get(REPORT_KEY)))
 
     def on_test_stop(self, **_: Any) -> None:
-        if not isinstance(self._environment.runner, MasterRunner | WorkerRunner):
-            self._fleet.extend(f00d_metrics.samples.take())
+        runner = self._environment.runner
+        if isinstance(runner, MasterRunner):  # the workers' last samples come after this
+            self._reports_at = gevent.spawn_later(LAST_SAMPLES_WITHIN_S, self._report_now)
+        elif not isinstance(runner, WorkerRunner):
+            self._fleet.merge(f00d_metrics.samples.take())
             self._report()
 
-    def on_quit(self, **_: Any) -> None:
-        if isinstance(self._environment.runner, MasterRunner):  # the workers' last reports came after test_stop
+    def _report_now(self) -> None:
+        """The report of the test that has ended, if it is still owed: at the quit, or when another begins."""
+        owed, self._reports_at = self._reports_at, None
+        if owed is not None:
             self._report()
+            owed.kill(block=False)
+
+    def on_quit(self, **_: Any) -> None:
+        self._report_now()
         if self._server is not None:
             self._server.stop()
             self._server = None

@@ -8,7 +8,7 @@ start, pause and stop with it.
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Any, ClassVar
 
@@ -48,6 +48,8 @@ class ProtocolUser(User):
     schemes: ClassVar[tuple[str, ...]] = ("tcp",)
     #: Scenarios with several targets name the option that holds this user's host; it then goes before --host.
     host_option: ClassVar[str] = ""
+    #: What to do when users of this class have no engine mode, or none with these options.
+    instead_of_engine: ClassVar[str] = "leave it out, and raise --depth, --processes or -u for more load"
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
@@ -90,13 +92,19 @@ class ProtocolUser(User):
         exchange_class = self.exchange_class()
         if exchange_class is not None:
             return new_exchange(self, exchange_class)
-        if not any(offers_engine(user_class) for user_class in self.environment.user_classes):
-            raise OptionMistake(no_engine_for(type(self).__name__))
+        parsed = self.environment.parsed_options
+        if not any(offers_engine(user_class, parsed) for user_class in self.environment.user_classes):
+            raise OptionMistake(no_engine_for([type(self)]))
         return None
 
     def exchange_class(self) -> type[Exchange] | None:
         """What this user says in engine mode (`--engine`); None: it runs its tasks then too."""
         return None
+
+    @classmethod
+    def has_engine(cls, parsed_options: Any) -> bool:
+        """Whether `exchange_class` gives something, with these options."""
+        return cls.exchange_class is not ProtocolUser.exchange_class
 
     @property
     def pace(self) -> Any:
@@ -200,14 +208,16 @@ def endpoint_of(target: Host) -> Endpoint:
     return Endpoint(host, port, tls=target.scheme == "wss", path=target.path)
 
 
-def offers_engine(user_class: type[User]) -> bool:
+def offers_engine(user_class: type[User], parsed_options: Any = None) -> bool:
     """Whether users of this class have a way to speak in engine mode."""
-    return issubclass(user_class, ProtocolUser) and user_class.exchange_class is not ProtocolUser.exchange_class
+    return issubclass(user_class, ProtocolUser) and user_class.has_engine(parsed_options)
 
 
-def no_engine_for(names: str) -> str:
+def no_engine_for(user_classes: Sequence[type[User]]) -> str:
     """Why `--engine` cannot be."""
-    return f"--engine is not offered for {names}: leave it out, and raise --depth, --processes or -u for more load"
+    names = ", ".join(user_class.__name__ for user_class in user_classes)
+    ways = [user_class.instead_of_engine for user_class in user_classes if issubclass(user_class, ProtocolUser)]
+    return f"--engine is not offered for {names}: {ways[0] if ways else ProtocolUser.instead_of_engine}"
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
@@ -216,11 +226,11 @@ def refuse_engine_where_there_is_none(environment: Any, **_: Any) -> None:
     parsed = environment.parsed_options
     if not getattr(parsed, "engine", False) or getattr(parsed, "worker", False):
         return
-    without = [user_class for user_class in environment.user_classes if not offers_engine(user_class)]
-    names = ", ".join(user_class.__name__ for user_class in without)
+    without = [user_class for user_class in environment.user_classes if not offers_engine(user_class, parsed)]
     if without and len(without) == len(environment.user_classes):
-        raise SystemExit(f"locust: error: {no_engine_for(names)}")
+        raise SystemExit(f"locust: error: {no_engine_for(without)}")
     if without:
+        names = ", ".join(user_class.__name__ for user_class in without)
         logger.warning("--engine drives the other users; %s run their tasks", names)
 
 

@@ -142,6 +142,41 @@ def test_more_samples_than_are_kept_stay_exact_where_they_can_and_say_so_where_n
     assert "percentiles are those of 1000 of 100000 samples, chosen at random" in report["warnings"]
 
 
+def test_parts_that_are_put_together_are_as_one_whole() -> None:
+    rng = np.random.default_rng(1)
+    parts = [rng.exponential(10, size).tolist() for size in (1, 30, 0, 7)]
+    whole, together = Samples(), Samples()
+    for part in parts:
+        whole.extend(part)
+        samples = Samples()
+        samples.extend(part)
+        together.merge(Samples.from_message(json.loads(json.dumps(samples.to_message())) if part else None))
+    assert together.kept == whole.kept == [value for part in parts for value in part]
+    assert performance_report(together)["metrics"] == performance_report(whole)["metrics"]
+
+
+def test_what_is_kept_of_parts_is_a_fair_choice_of_all_of_them() -> None:
+    together = Samples(limit=1000)
+    for size, value in ((60_000, 1.0), (500, 2.0), (39_500, 3.0)):
+        part = Samples(limit=1000)
+        part.extend([value] * size)
+        together.merge(part)
+    assert (together.count, len(together.kept)) == (100_000, 1000)
+    assert together.mean_ms == pytest.approx(1.795)
+    # 600, 5 and 395 on average; with the first that came alone there would be one kind only.
+    assert 500 < together.kept.count(1.0) < 700
+    assert together.kept.count(2.0) < 30
+    assert 300 < together.kept.count(3.0) < 500
+
+
+@pytest.mark.parametrize(
+    "message",
+    [None, [1.0], {}, {"count": 1}, {"count": 1, "min_ms": 1, "max_ms": 1, "mean_ms": 1, "squares": 0, "kept": ["x"]}],
+)
+def test_a_message_that_is_none_has_no_samples(message: Any) -> None:
+    assert Samples.from_message(message).count == 0
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -40,6 +40,6 @@ for metric in registry.collect():
         if not sample.name.endswith(("_created", "_bucket")):
             labels = [value for name, value in sorted(sample.labels.items()) if name != "device_id"]
             values["|".join([sample.name, *labels])] = sample.value
-print(json.dumps({"outcomes": outcomes, "samples": values, "happy_ms": samples.take()}), flush=True)
+print(json.dumps({"outcomes": outcomes, "samples": values, "happy_ms": samples.take().kept}), flush=True)
 if len(sys.argv) > 5:
     FileObject(sys.stdin.fileno(), "rb").read()  # cooperative: the metrics are served meanwhile

@@ -3,10 +3,20 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from records.performance_report import MAX_SAMPLES
 from tests.dishonest.f00d_device import DISCONNECT, NAK, SILENT, Device
 from tests.processes import ROOT
+from tests.users.in_process import in_process
+from users.engine.exchange import Request
+from users.engine.f00d import F00DExchange
+from users.f00d import F00DUser
+from users.f00d_metrics import samples
 
 DEADLINE_S = 60
 
@@ -72,8 +82,95 @@ def test_each_run_of_one_process_begins_with_empty_metrics() -> None:
         "assert total() >= 3 and f00d_metrics.samples.collect\n"
         "environment.events.test_start.fire(environment=environment)\n"
         "assert total() == 0, total()\n"
-        "assert f00d_metrics.samples.take() == []\n"
+        "assert f00d_metrics.samples.take().count == 0\n"
     )
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE_S, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+MASTER = """
+import json
+from argparse import Namespace
+from pathlib import Path
+import gevent
+from locust import events
+from locust.env import Environment
+from locust.runners import MasterRunner
+from records.performance_report import Samples
+from users import f00d_report
+
+class Master(MasterRunner):
+    def __init__(self): pass
+
+path = Path({path!r})
+environment = Environment(parsed_options=Namespace(performance_report=str(path)))
+environment.runner = Master()
+events.init.fire(environment=environment)
+fire = lambda event: getattr(environment.events, event).fire(environment=environment)
+
+def report_of_worker(*samples_ms):
+    samples = Samples()
+    samples.extend(samples_ms)
+    environment.events.worker_report.fire(client_id="w", data={{f00d_report.REPORT_KEY: samples.to_message()}})
+
+def written():
+    return json.loads(path.read_text())["samples_ms"]
+
+fire("test_start")
+report_of_worker(1.0)
+fire("test_stop")
+assert not path.exists(), "the workers' last samples are still to come"
+report_of_worker(2.0)
+fire("test_start")
+assert written() == [1.0, 2.0], "the first test has its report when the second begins"
+report_of_worker(3.0)
+f00d_report.LAST_SAMPLES_WITHIN_S = 0.01
+fire("test_stop")
+with gevent.Timeout(30):
+    while written() != [3.0]:
+        gevent.sleep(0.01)
+path.unlink()
+environment.events.quit.fire(exit_code=0)
+assert not path.exists(), "each test is reported once"
+"""
+
+
+def test_a_master_reports_each_test_that_it_is_told_to_start(tmp_path: Path) -> None:
+    program = MASTER.format(path=str(tmp_path / "report.json"))
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE_S, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("PERFORMANCE REPORT") == 2
+
+
+@pytest.fixture
+def happy_path() -> Iterator[Any]:
+    samples.take()
+    samples.collect = True
+    yield samples
+    samples.collect = False
+    samples.take()
+
+
+def test_the_engine_collects_the_round_trips_of_the_happy_path(happy_path: Any) -> None:
+    with in_process(F00DUser, "tcp://127.0.0.1:9", engine=True, f00d_connections="reuse") as (user, _):
+        exchange = user.exchange
+        assert isinstance(exchange, F00DExchange)
+        exchange.add_up(None, 3, 0, 1_000_000, 3_000_000)
+        first = Request("toggle", True, 3, 0)
+        first.call_ns = first.first_call_ns = 1_000_000
+        exchange.succeeded(first, 6_000_000)
+        first.tries = 1
+        exchange.succeeded(first, 9_000_000)
+    taken = happy_path.take()
+    assert (taken.count, taken.kept) == (4, [2.0, 2.0, 2.0, 5.0])
+
+
+def test_beyond_the_limit_the_report_has_a_choice_of_all_round_trips(happy_path: Any) -> None:
+    for sample_ms in (1.0, 2.0):
+        for _ in range(10):
+            happy_path.add(sample_ms, count=MAX_SAMPLES // 10)
+    taken = happy_path.take()
+    assert (taken.count, len(taken.kept)) == (2 * MAX_SAMPLES, MAX_SAMPLES)
+    assert 0.45 < taken.kept.count(2.0) / MAX_SAMPLES < 0.55

@@ -12,12 +12,13 @@ from typing import Any, Final
 from protocols.f00d import ACK_HEAD, ACK_TAIL, MSG_ID_DIGITS, RAW_ACK, TOGGLE, Packet, PacketWriter, encode_packet
 from users.engine.exchange import Request
 from users.engine.stream import StreamExchange
-from users.f00d_metrics import CONNECTION_FAILED, LATENCY_BUCKETS_S, TIMEOUT
+from users.f00d_metrics import CONNECTION_FAILED, LATENCY_BUCKETS_S, TIMEOUT, samples
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
 from users.session import Session
 
 _BOUNDS_NS: Final = [int(bound_s * 1_000_000_000) for bound_s in LATENCY_BUCKETS_S]
 _NS_PER_S: Final = 1e9
+_NS_PER_MS: Final = 1e6
 # Counters are read once in some seconds; handing on costs each device ten microseconds.
 METRICS_EVERY_NS: Final = 1_000_000_000
 
@@ -90,6 +91,8 @@ class F00DExchange(StreamExchange):
         self._count_returned(return_ns)
         self._count_places(count)
         self._observe(count, return_ns - call_ns)
+        if samples.collect:  # what went as a stream went for the first time
+            samples.add((return_ns - call_ns) / _NS_PER_MS, count)
 
     def unmake(self, due: bytes, notes: Any) -> list[Request]:
         requests = []
@@ -115,6 +118,8 @@ class F00DExchange(StreamExchange):
     def succeeded(self, request: Request, return_ns: int) -> None:
         super().succeeded(request, return_ns)
         self._observe(1, return_ns - request.call_ns)
+        if not request.tries:
+            samples.add((return_ns - request.call_ns) / _NS_PER_MS)
 
     def connect(self) -> None:
         # As the scripted client: connecting is part of an attempt, tried once for each.

@@ -11,13 +11,17 @@ DEADLINE_S = 60
 
 
 @pytest.mark.parametrize(
-    ("scenario", "host", "user"),
-    [("websocket_tools", "ws://127.0.0.1:9", "WebSocketTools"), ("raft_kv", "kv://127.0.0.1:9", "RaftKv")],
+    ("scenario", "host", "why"),
+    [
+        ("websocket_tools", "ws://127.0.0.1:9", "WebSocketTools: leave it out"),
+        ("raft_kv", "kv://127.0.0.1:9", "RaftKv: leave it out"),
+        ("f00d", "tcp://127.0.0.1:9", "Device: it needs connections that stay; add --f00d-connections reuse"),
+    ],
 )
-def test_engine_is_refused_where_no_user_has_one(scenario: str, host: str, user: str) -> None:
+def test_engine_is_refused_where_no_user_has_one(scenario: str, host: str, why: str) -> None:
     command = [sys.executable, "-m", "locust", "-f", f"locustfiles/{scenario}.py", "--headless", "--engine"]
     command += ["-u", "1", "-t", "1s", "--host", host]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE_S, check=False)
     assert done.returncode == 1
-    assert f"locust: error: --engine is not offered for {user}: leave it out" in done.stderr + done.stdout
+    assert f"locust: error: --engine is not offered for {why}" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
