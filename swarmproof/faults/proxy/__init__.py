@@ -3,6 +3,7 @@
     toxics.py      what can be asked of a link, in words (`latency=50ms±10ms`)
     pipeline.py    bytes in, bytes out later, fewer, more or changed: no sockets, no clock
     loop.py        one thread that waits for sockets and times
+    stream.py      one direction of one connection
     link.py        a listening port, its connections, and what they carried
     control_port.py, __main__.py   the process that a supervisor owns
     alone.py       `swarmproof proxy`

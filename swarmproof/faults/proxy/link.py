@@ -6,44 +6,22 @@ reset, since TCP never delivers a stream with a hole. With `stall` nothing is re
 later, as after retransmissions.
 """
 
-import contextlib
 import errno
 import random
 import socket
-import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from swarmproof.faults.proxy.door import Door
 from swarmproof.faults.proxy.loop import READ, WRITE, Loop
-from swarmproof.faults.proxy.pipeline import MAX_HELD_BYTES, Exchange, FrameTracker, Pipeline
-from swarmproof.faults.proxy.toxics import Direction, Toxic
+from swarmproof.faults.proxy.stream import Flow, Stream, close_socket
+from swarmproof.faults.proxy.toxics import SILENT_TOXICS, Toxic, hits_of
 
-READ_BYTES: Final = 64 * 1024
 ACCEPTS_PER_TURN: Final = 64
 # One link: more connections than any plan has users; beyond it new ones are reset.
 MAX_CONNECTIONS: Final = 10_000
-# One thread, one recv at a time: a buffer of its own for each would only be allocated and thrown away.
-_BUFFER = bytearray(READ_BYTES)
-_VIEW = memoryview(_BUFFER)
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close sends RST
-
-Mode = Literal["carry", "swallow", "stall"]
-
-
-class Flow:
-    """One direction of a link, shared by its connections: the toxics there and the counters."""
-
-    def __init__(self, direction: Direction) -> None:
-        self.direction = direction
-        self.mode: Mode = "carry"
-        self.toxics: tuple[Toxic, ...] = ()  # those that need a pipeline
-        self.reset_mid_reply = False
-        self.carried_bytes = 0
-        self.swallowed_bytes = 0
-        self.changed = 0
-        self.exchange = Exchange()
 
 
 class Link:
@@ -81,6 +59,7 @@ class Link:
             mine = [toxic for toxic in toxics if toxic.direction == flow.direction]
             kinds = {toxic.kind for toxic in mine if toxic.share >= 1}
             flow.mode = "swallow" if kinds & {"drop", "timeout"} else "stall" if "stall" in kinds else "carry"
+            flow.silent = tuple(sorted(kinds & SILENT_TOXICS))
             flow.reset_mid_reply = any(toxic.kind == "reset" and toxic.mid_reply for toxic in mine)
             flow.toxics = tuple(
                 toxic
@@ -121,7 +100,19 @@ class Link:
             "up_swallowed_bytes": self.up.swallowed_bytes,
             "down_swallowed_bytes": self.down.swallowed_bytes,
             "changed": self.up.changed + self.down.changed,
+            **{
+                hits_of(flow.direction, kind): count
+                for flow in (self.up, self.down)
+                for kind, count in (flow.hits + self._stalled(flow)).items()
+            },
         }
+
+    def _stalled(self, flow: Flow) -> Counter[str]:
+        """Streams that hold something back at the moment: a stall shows in what was sent and does not arrive."""
+        if flow.mode != "stall":
+            return Counter()
+        streams = [connection.up if flow is self.up else connection.down for connection in self.connections]
+        return Counter(stall=sum(stream.holds_back() for stream in streams))
 
     def close(self) -> None:
         self._door.close()
@@ -135,7 +126,7 @@ class Link:
                 return
             self.accepted += 1
             if len(self.connections) >= MAX_CONNECTIONS:
-                _close(sock, reset=True)
+                close_socket(sock, reset=True)
                 continue
             connection = Connection(self, sock)
             self.connections.add(connection)
@@ -148,15 +139,21 @@ class Link:
             return
         after_s, reset = self._end_after
         if after_s <= 0:
-            connection.end(reset=reset)
+            self._end_by_toxic(connection, reset)
             return
         asked = self._end_after
 
         def end() -> None:
             if self._end_after is asked:  # not healed meanwhile
-                connection.end(reset=reset)
+                self._end_by_toxic(connection, reset)
 
         self.loop.call_at(time.monotonic() + after_s, end)
+
+    def _end_by_toxic(self, connection: "Connection", reset: bool) -> None:
+        if reset and connection in self.connections:
+            for flow in (self.up, self.down):
+                flow.hits["reset"] += 1
+        connection.end(reset=reset)
 
 
 class Connection:
@@ -182,6 +179,7 @@ class Connection:
         self.down.set_pipeline()
         if self.link.up.mode == "swallow":
             self.lost_bytes = True  # a connection that never reached anybody
+            self.link.up.hits.update(self.link.up.silent)
         else:
             self._dial()
         self.update()
@@ -258,7 +256,7 @@ class Connection:
         if self._masks[side]:
             self._masks[side] = 0
             self.loop.forget(sock)
-        _close(sock, reset=reset)
+        close_socket(sock, reset=reset)
 
     def _dial(self) -> None:
         host, port = self.link.upstream
@@ -301,208 +299,3 @@ class Connection:
             self.down.pull()
         if mask != READ and self.server is not None and self.up.backlog:
             self.up.flush()
-
-
-class Stream:
-    """One direction of one connection: from `source` to `sink`."""
-
-    def __init__(self, connection: Connection, flow: Flow) -> None:
-        self.connection = connection
-        self.flow = flow
-        self.source: socket.socket | None = None
-        self.sink: socket.socket | None = None
-        self.backlog = bytearray()  # what the sink would not take
-        self.done = False
-        self._ended = False  # the source has said its last
-        self._pipeline: Pipeline | None = None
-        self._tracker = FrameTracker() if connection.link.framed else None
-        self._timer_s: float | None = None
-        self._plain = False
-
-    def set_pipeline(self) -> None:
-        """A new pipeline for the link's present toxics; what the old one held leaves now."""
-        if self._pipeline is not None:
-            self.flow.changed += self._pipeline.changed
-            held = self._pipeline.release()
-            self._pipeline = None
-            if held:
-                self._send(held)
-        if self.flow.toxics:
-            rest = self._tracker.rest_bytes if self._tracker is not None else None
-            self._pipeline = Pipeline(
-                self.flow.toxics, self.connection.link.rng, self.flow.exchange, skip_bytes=rest, wake=self._schedule
-            )
-        self.set_plain()
-
-    def set_plain(self) -> None:
-        """Whether bytes may go from one socket to the other without being looked at."""
-        flow = self.flow
-        self._plain = (
-            flow.mode == "carry"
-            and not flow.reset_mid_reply
-            and self._pipeline is None
-            and self._tracker is None
-            and self.connection.connected
-        )
-
-    def wants_to_read(self) -> bool:
-        if self._ended or self.flow.mode == "stall":
-            return False
-        held = len(self.backlog) + (self._pipeline.held_bytes if self._pipeline is not None else 0)
-        return held < MAX_HELD_BYTES if self._pipeline is not None else not self.backlog
-
-    def pull(self) -> None:
-        """The source has something."""
-        source = self.source
-        if source is None:
-            return
-        try:
-            count = source.recv_into(_BUFFER)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.connection.broken(source)
-            return
-        if not count:
-            self._end_of_source()
-            return
-        if self._plain and not self.backlog:  # nothing wrong with this link: the bytes of one recv in one send
-            self.flow.carried_bytes += count
-            try:
-                sent = self.sink.send(_VIEW[:count])  # type: ignore[union-attr]
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.connection.broken(self.sink)
-                return
-            if sent < count:
-                self.backlog += _VIEW[sent:count]
-                self.flow.carried_bytes -= count - sent
-                self.connection.update()
-            return
-        self._pass_on(bytes(_VIEW[:count]))
-
-    def _end_of_source(self) -> None:
-        self._ended = True
-        if self.flow.mode == "swallow":
-            self.connection.lost_bytes = True
-        else:
-            self._finish_if_empty()
-        self.connection.update()
-
-    def _pass_on(self, data: bytes) -> None:
-        flow = self.flow
-        if self._tracker is not None:
-            self._tracker.skip(data)
-        if flow.mode == "swallow":
-            flow.swallowed_bytes += len(data)
-            self.connection.lost_bytes = True
-            return
-        if flow.reset_mid_reply:
-            self._cut(data)
-            return
-        if self._pipeline is not None:
-            self._pipeline.feed(data, time.monotonic())
-            self._drain()
-            return
-        self._send(data)
-
-    def flush(self) -> None:
-        """The sink takes bytes again."""
-        data, self.backlog = self.backlog, bytearray()
-        if data:
-            self._send(data)
-        self._drain()
-        self._finish_if_empty()
-        self.connection.update()
-
-    def _send(self, data: bytes | bytearray) -> None:
-        flow = self.flow
-        if self.backlog or not self.connection.connected:
-            self.backlog += data
-            self.connection.update()
-            return
-        sink = self.sink
-        if sink is None:
-            flow.swallowed_bytes += len(data)
-            return
-        try:
-            sent = sink.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.connection.broken(sink)
-            return
-        flow.carried_bytes += sent
-        if sent < len(data):
-            self.backlog += memoryview(data)[sent:]
-            self.connection.update()
-
-    def _drain(self) -> None:
-        """Send what the pipeline lets go, and come back when there is more."""
-        pipeline = self._pipeline
-        if pipeline is None:
-            return
-        self.flow.changed += pipeline.changed
-        pipeline.changed = 0
-        while not self.backlog and (data := pipeline.ready(time.monotonic())):
-            self._send(data)
-        if pipeline.ended and pipeline.next_due_s() is None and not self.backlog:
-            self.connection.end(reset=False)
-            return
-        self._schedule()
-        self._finish_if_empty()
-        self.connection.update()
-
-    def _schedule(self) -> None:
-        pipeline = self._pipeline
-        due_s = pipeline.next_due_s() if pipeline is not None and not self.backlog else None
-        if due_s is None or (self._timer_s is not None and self._timer_s <= due_s):
-            return
-        self._timer_s = due_s
-
-        def wake() -> None:
-            if self._timer_s == due_s:
-                self._timer_s = None
-            if self.connection in self.connection.link.connections:
-                self._drain()
-
-        self.connection.loop.call_at(due_s, wake)
-
-    def _cut(self, data: bytes) -> None:
-        """Half of a reply, and then a reset: the client must not take it for a whole one."""
-        half = data[: max(len(data) // 2, 1)]
-        if self.sink is not None:
-            with contextlib.suppress(OSError):
-                self.flow.carried_bytes += self.sink.send(half)
-        self.flow.changed += 1
-        # The reset must not overtake the half: RST throws away what the receiver has not read yet.
-        self._ended = True
-        self.connection.update()
-        connection = self.connection
-        connection.loop.call_at(time.monotonic() + CUT_AFTER_S, lambda: connection.end(reset=True))
-
-    def _finish_if_empty(self) -> None:
-        empty = not self.backlog and (self._pipeline is None or self._pipeline.next_due_s() is None)
-        if not self._ended or self.done or not empty or not self.connection.connected:
-            return
-        if self._pipeline is not None:
-            rest = self._pipeline.release()
-            if rest:
-                self._send(rest)
-        self.done = True
-        if self.sink is not None:
-            with contextlib.suppress(OSError):
-                self.sink.shutdown(socket.SHUT_WR)
-        self.connection.finished()
-
-
-# Long enough for a client to read the half of its reply, shorter than any timeout.
-CUT_AFTER_S: Final = 0.02
-
-
-def _close(sock: socket.socket, *, reset: bool) -> None:
-    if reset:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    sock.close()

@@ -8,7 +8,7 @@ frames change places, and only when asked to.
 
 import random
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from swarmproof.faults.proxy.toxics import Toxic, needs_frames
@@ -71,6 +71,7 @@ class Exchange:
             return kept[1] if kept is not None else None
         other, theirs = self._waiting
         self._waiting = None
+        pipeline.hits["swap"] += 1
         other.put(frame, now_s)
         other.wake()
         return theirs
@@ -101,12 +102,14 @@ class Pipeline:
         self.held_bytes = 0
         self.ended = False  # limit_data is used up: nothing more comes, close when `ready` is empty
         self.changed = 0  # frames and pieces that a toxic changed, added or moved
+        self.hits: Counter[str] = Counter()  # kind of toxic -> how often it really did something
         self.lost_bytes = 0
         self._rng = rng
         self._exchange = exchange
         by_kind = {toxic.kind: toxic for toxic in toxics}
         self._shares = {kind: toxic.share for kind, toxic in by_kind.items()}
         latency, jitter = by_kind.get("latency"), by_kind.get("jitter")
+        self._delaying = [kind for kind in ("latency", "jitter", "bandwidth") if kind in by_kind]
         self._delay_s = latency.delay_s if latency else 0.0
         self._jitter_s = (latency.jitter_s if latency else 0.0) + (jitter.jitter_s if jitter else 0.0)
         slicer, bandwidth, limit = (by_kind.get(kind) for kind in ("slicer", "bandwidth", "limit_data"))
@@ -160,7 +163,9 @@ class Pipeline:
             self._left_bytes -= len(allowed)
             self.lost_bytes += len(data) - len(allowed)
             self.ended = self._left_bytes == 0
+            self.hits["limit_data"] += self.ended
             data = allowed
+        self.hits["slicer"] += 0 < self._slice_bytes < len(data)
         step = self._slice_bytes or len(data)
         if self._rate:
             step = max(1, min(step, int(self._rate * BANDWIDTH_STEP_S)))
@@ -210,7 +215,7 @@ class Pipeline:
     def _pass_frame(self, frame: bytes, now_s: float) -> None:
         share, draw = self._shares, self._rng.random
         if draw() < share.get("drop", 0.0):
-            self.changed += 1
+            self._changed_by("drop")
             self.lost_bytes += len(frame)
             return
         if draw() < share.get("swap", 0.0):
@@ -226,9 +231,10 @@ class Pipeline:
             return
         self.put(frame, now_s)
         if draw() < share.get("duplicate", 0.0):
-            self.changed += 1
+            self._changed_by("duplicate")
             self.put(frame, now_s)
         if self._held_frame is not None:
+            self.hits["reorder"] += 1  # it has been overtaken
             held, self._held_frame = self._held_frame[1], None
             self.put(held, now_s)
 
@@ -257,10 +263,16 @@ class Pipeline:
                 changed = changed if changed is not None else bytearray(data)
                 place = self._rng.randrange(begin, min(begin + PIECE_BYTES, len(data)))
                 changed[place] ^= 1 << self._rng.randrange(8)
-                self.changed += 1
+                self._changed_by("corrupt")
         return bytes(changed) if changed is not None else data
 
+    def _changed_by(self, kind: str) -> None:
+        self.changed += 1
+        self.hits[kind] += 1
+
     def _queue_up(self, data: bytes, now_s: float) -> None:
+        for kind in self._delaying:
+            self.hits[kind] += 1
         due_s = now_s + self._delay_s
         if self._jitter_s:
             due_s += self._rng.uniform(-self._jitter_s, self._jitter_s)

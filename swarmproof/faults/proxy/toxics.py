@@ -17,6 +17,8 @@ MAX_LATENCY_S = 3600.0
 MAX_BYTES = 1 << 40
 # In which direction a toxic works when nothing is said: replies, as in Toxiproxy, or the whole connection.
 WHOLE_CONNECTION: Final = frozenset({"drop", "stall", "timeout", "reset"})
+# With these, as long as they are not about a share of the frames, nothing is carried.
+SILENT_TOXICS: Final = frozenset({"drop", "stall", "timeout"})
 FRAME_TOXICS: Final = frozenset({"duplicate", "reorder", "swap"})
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
@@ -87,6 +89,11 @@ def parse_toxic(text: str, default: Direction = "down") -> list[Toxic]:
 def needs_frames(toxics: Iterable[Toxic]) -> bool:
     """Whether any of them must see where frames begin and end."""
     return any(toxic.kind in FRAME_TOXICS or (toxic.kind == "drop" and toxic.share < 1) for toxic in toxics)
+
+
+def hits_of(direction: str, kind: str) -> str:
+    """The name of a link's counter: how often a toxic of that kind really did something in that direction."""
+    return f"{direction}_{kind}_hits"
 
 
 def _latency(text: str) -> Toxic:

@@ -4,6 +4,8 @@ import socket
 import threading
 import time
 
+import pytest
+
 from protocols.frames import FrameDecoder, encode_frame
 from tests.processes import CONDITION_DEADLINE_S, wait_until
 from tests.swarmproof.faults.proxy.conftest import EchoServer, RunningLink, receive
@@ -285,3 +287,82 @@ def test_frames_are_swapped_between_connections(framed_link: RunningLink) -> Non
             if (b"2nd", b"1st") in got:
                 break
     assert (b"2nd", b"1st") in got
+
+
+def hits(link: RunningLink) -> dict[str, int]:
+    """What toxics have done, by direction and kind; read in the link's own thread."""
+    found: dict[str, int] = {}
+    link.do(lambda: found.update(link.link.counters()))
+    return {name.removesuffix("_hits"): count for name, count in found.items() if name.endswith("_hits") and count}
+
+
+def test_a_toxic_that_meets_nobody_has_done_nothing(link: RunningLink) -> None:
+    for toxic in ("latency=1ms", "corrupt=100%", "limit_data=4", "drop", "stall", "timeout=5s", "reset", "reset=mid"):
+        link.set(toxic)
+        assert hits(link) == {}, toxic
+
+
+@pytest.mark.parametrize(
+    ("toxic", "done"),
+    [
+        ("latency=1ms", {"down_latency": 1}),
+        ("jitter=1ms", {"down_jitter": 1}),
+        ("bandwidth=1MB/s", {"down_bandwidth": 1}),
+        ("slicer=4", {"down_slicer": 1}),
+        ("slicer=64", {}),
+        ("corrupt=100%", {"down_corrupt": 1}),
+        ("limit_data=4", {"down_limit_data": 1}),
+        ("limit_data=64", {}),
+        ("reset=mid", {"down_reset": 1}),
+        ("duplicate=100%", {}),  # there are no frames
+    ],
+)
+def test_what_a_toxic_does_to_a_reply_is_counted(toxic: str, done: dict[str, int], link: RunningLink) -> None:
+    link.set(toxic)
+    with link.connect() as sock:
+        sock.sendall(b"0123456789")
+        receive(sock, 4)
+        wait_until(lambda: hits(link) == done, f"{done}, not {hits(link)}")
+
+
+@pytest.mark.parametrize("toxic", ["duplicate", "reorder", "drop"])
+def test_what_a_toxic_does_to_frames_is_counted(toxic: str, framed_link: RunningLink) -> None:
+    framed_link.set(f"{toxic}=99.99%")
+    with framed_link.connect() as sock:
+        sock.sendall(encode_frame(b"one") + encode_frame(b"two"))
+        wait_until(lambda: hits(framed_link).get(f"down_{toxic}", 0) >= 1, "a hit")
+
+
+def test_swapped_frames_are_counted_when_two_have_changed_places(framed_link: RunningLink) -> None:
+    framed_link.set("swap=100%")
+    with framed_link.connect() as first, framed_link.connect() as second:
+        first.sendall(encode_frame(b"alone"))
+        receive(first, 9)
+        assert hits(framed_link) == {}, "it found nobody to change places with"
+        for sock in (first, second):
+            sock.sendall(encode_frame(b"together"))
+        wait_until(lambda: hits(framed_link).get("down_swap"), "a hit")
+
+
+def test_what_is_lost_held_or_reset_is_counted(link: RunningLink) -> None:
+    with link.connect() as sock:
+        sock.sendall(b"x")
+        receive(sock, 1)
+        link.set("stall")
+        assert hits(link) == {}
+        sock.sendall(b"y")
+        wait_until(lambda: hits(link) == {"up_stall": 1}, "what is held back")
+        link.set()
+        assert hits(link) == {}
+        receive(sock, 1)
+        link.set("drop")
+        sock.sendall(b"z")
+        wait_until(lambda: hits(link) == {"up_drop": 1}, "what is lost")
+    with link.connect():
+        wait_until(lambda: hits(link) == {"up_drop": 2}, "a connection that reaches nobody")
+        link.set("reset=50ms")
+        wait_until(lambda: not link.link.connections, "the end of it")
+    before = hits(link).get("up_reset", 0)
+    with link.connect() as sock:
+        assert is_reset(sock)
+    assert hits(link)["up_reset"] == before + 1
