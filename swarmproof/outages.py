@@ -1,7 +1,8 @@
-"""outages.csv: what each fault cost the clients, from the history; and min / median / max over the faults of a run.
+"""outages.csv: what each fault cost the clients, and min / median / max over the faults of a run.
 
-The window of a fault begins when it strikes and ends with the first acknowledged write after it (or its heal).
-Operations count for a fault when they were under way in its window.
+The window of a fault begins when it strikes and ends with the first acknowledged write after it, or with its heal.
+Only operations of the target's own clients count. Of a key-value store the history holds each of them; of all others
+there is what ended in each second (`swarmproof.whole_seconds`). A figure that nobody can know is an empty cell.
 """
 
 import csv
@@ -14,14 +15,20 @@ from typing import Any
 from records.faults import FaultRecord, read_faults
 from records.latency import LatencyStore
 from records.operations import FAIL, INFO, OK, Operation, read_operations
-from records.run_directory import OUTAGES_CSV, RunDirectory
-from swarmproof.phases import Moments, percentiles_of
+from records.run_directory import OUTAGES_CSV, RUN_JSON, RunDirectory, RunDirectoryError
+from swarmproof.affected import Clients
+from swarmproof.phases import Moments
+from swarmproof.whole_seconds import WholeSeconds
 
 NS_PER_S = 1_000_000_000
 # Around the window: a gap begins with the last success before the strike and ends with the first one after it.
 AROUND_NS = 5 * NS_PER_S
 # Slower than this is delayed: many times a healthy answer, shorter than an election.
 DELAYED_NS = NS_PER_S // 10
+
+# Where the figures of a row come from.
+HISTORY = "history"
+SECONDS = "seconds"
 
 COLUMNS = (
     "id",
@@ -46,6 +53,7 @@ COLUMNS = (
     "p50_after_us",
     "p99_after_us",
     "healed_after_s",
+    "source",
 )
 SUMMED_UP = ("detection_s", "new_leader_s", "first_ack_s", "back_to_baseline_s", "worst_client_gap_s")
 
@@ -53,19 +61,27 @@ SUMMED_UP = ("detection_s", "new_leader_s", "first_ack_s", "back_to_baseline_s",
 def write_outages(run: RunDirectory) -> dict[str, dict[str, float]]:
     """Write outages.csv and give {"first_ack_s": {"min", "median", "max", "count"}, ...}; {} without faults.
 
-    Errors: HistoryError.
+    Errors: HistoryError; RunDirectoryError when the latencies are damaged.
     """
     faults = [fault for fault in read_faults(run) if fault.took_effect]
     if not faults:
         return {}
     operations = [_without_values(o) for o in read_operations(run) if not o.final and o.process != "supervisor"]
-    moments, latency = Moments(operations), LatencyStore.load(run)
-    rows = [outage_of(fault, operations) | phases_of(fault, moments, latency) for fault in faults]
+    costs = Costs(_facts_of(run), operations, LatencyStore.load(run))
+    rows = [costs.of(fault) for fault in faults]
     with run.file(OUTAGES_CSV).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     return summary_of(rows)
+
+
+def _facts_of(run: RunDirectory) -> dict[str, Any]:
+    try:
+        facts = run.read_json(RUN_JSON)
+    except RunDirectoryError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _without_values(operation: Operation) -> Operation:
@@ -74,54 +90,81 @@ def _without_values(operation: Operation) -> Operation:
     return operation
 
 
-def outage_of(fault: FaultRecord, operations: Sequence[Operation]) -> dict[str, Any]:
-    """One row; None where there was nothing to measure."""
-    strike_ns = fault.requested_ns
-    first_ack_s = fault.figures.get("first_ack_s")
-    end_ns = window_end_ns(fault)
+class Costs:
+    """What the faults of one run cost: its run.json, the operations of its history, and its latencies."""
+
+    def __init__(self, facts: dict[str, Any], operations: Sequence[Operation], latency: LatencyStore) -> None:
+        load = facts.get("load")
+        load_end_ns = load.get("end_ns") if isinstance(load, dict) else None
+        self._load_end_ns = load_end_ns if isinstance(load_end_ns, int) else None
+        self._operations = operations
+        self._moments = Moments(operations)
+        self._latency = latency
+        self._clients = Clients(facts, latency.operations())
+        self._seconds: dict[tuple[str, ...], WholeSeconds] = {}
+
+    def of(self, fault: FaultRecord) -> dict[str, Any]:
+        """One row; None where there is nothing to know it by."""
+        names, in_history = self._clients.affected_by(fault)
+        if names not in self._seconds:
+            self._seconds[names] = WholeSeconds(self._latency, names, self._load_end_ns)
+        seconds = self._seconds[names]
+        strike_ns, end_ns = fault.requested_ns, self._window_end_ns(fault)
+        if in_history and self._operations:
+            source, found = HISTORY, figures_of(self._operations, strike_ns, end_ns)
+            found |= self._moments_of(strike_ns, end_ns) if found else {}
+        else:
+            source, found = SECONDS, seconds.figures(strike_ns, end_ns)
+        back_s = found.get("back_to_baseline_s")
+        over_ns = strike_ns + round(back_s * NS_PER_S) - 1 if back_s is not None else end_ns
+        return {
+            "id": fault.id,
+            "kind": fault.kind,
+            "chosen": fault.chosen,
+            "elapsed_s": fault.elapsed_s,
+            "took_effect": fault.took_effect,
+            "new_leader_s": fault.figures.get("new_leader_s"),
+            "first_ack_s": fault.figures.get("first_ack_s"),
+            "healed_after_s": _seconds(fault.healed_ns - strike_ns) if fault.healed_ns is not None else None,
+            "source": source if found else "",
+            **found,
+            **seconds.percentiles(strike_ns, max(over_ns, strike_ns)),
+        }
+
+    def _moments_of(self, strike_ns: int, end_ns: int) -> dict[str, Any]:
+        back_s = self._moments.back_after_s(strike_ns, end_ns)
+        over_ns = strike_ns + int(back_s * NS_PER_S) if back_s is not None else end_ns
+        if self._load_end_ns is not None:  # what nobody asked for any more was not lost
+            over_ns = min(over_ns, self._load_end_ns)
+        return {
+            "detection_s": self._moments.detected_after_s(strike_ns, end_ns),
+            "back_to_baseline_s": back_s,
+            "lost_operations": self._moments.lost_operations(strike_ns, over_ns),
+        }
+
+    def _window_end_ns(self, fault: FaultRecord) -> int:
+        """The first acknowledged write after the strike, or else the heal; not later than the end of the load."""
+        first_ack_s = fault.figures.get("first_ack_s")
+        if first_ack_s is not None:
+            return fault.requested_ns + int(first_ack_s * NS_PER_S)
+        ends_ns = [end_ns for end_ns in (fault.healed_ns, self._load_end_ns) if end_ns is not None]
+        return max(min(ends_ns, default=fault.requested_ns), fault.requested_ns)
+
+
+def figures_of(operations: Sequence[Operation], strike_ns: int, end_ns: int) -> dict[str, Any]:
+    """How the operations under way in the window ended, and the longest gaps; {} when there were none around it."""
+    around = [o for o in operations if strike_ns - AROUND_NS <= o.call_ns <= end_ns + AROUND_NS]
     touched = [o for o in operations if o.call_ns <= end_ns and (o.return_ns is None or o.return_ns >= strike_ns)]
     touched = [o for o in touched if o.return_ns is not None or o.call_ns >= strike_ns - AROUND_NS]
-    bad = [o for o in touched if o.status in (FAIL, INFO)]
-    errors_ns = [o.return_ns for o in bad if o.return_ns is not None]
-    around = [o for o in operations if strike_ns - AROUND_NS <= o.call_ns <= end_ns + AROUND_NS]
+    if not around and not touched:
+        return {}
     return {
-        "id": fault.id,
-        "kind": fault.kind,
-        "chosen": fault.chosen,
-        "elapsed_s": fault.elapsed_s,
-        "took_effect": fault.took_effect,
-        "detection_s": _seconds(min(errors_ns) - strike_ns) if errors_ns else None,
-        "new_leader_s": fault.figures.get("new_leader_s"),
-        "first_ack_s": first_ack_s,
         "worst_client_gap_s": _worst_gap(around, "client", strike_ns, end_ns),
         "worst_key_gap_s": _worst_gap(around, "key", strike_ns, end_ns),
-        "failed": sum(o.status == FAIL for o in bad),
-        "unknown": sum(o.status == INFO for o in bad),
+        "failed": sum(o.status == FAIL for o in touched),
+        "unknown": sum(o.status == INFO for o in touched),
         "delayed": sum(o.status == OK and (o.return_ns or 0) - o.call_ns > DELAYED_NS for o in touched),
-        "healed_after_s": _seconds(fault.healed_ns - strike_ns) if fault.healed_ns is not None else None,
     }
-
-
-def phases_of(fault: FaultRecord, moments: Moments, latency: LatencyStore) -> dict[str, Any]:
-    """The columns that compare the time of the fault with the time around it."""
-    strike_ns = fault.requested_ns
-    end_ns = window_end_ns(fault)
-    back_s = moments.back_after_s(strike_ns, end_ns)
-    over_ns = strike_ns + int(back_s * NS_PER_S) if back_s is not None else end_ns
-    return {
-        "detection_s": moments.detected_after_s(strike_ns, end_ns),
-        "back_to_baseline_s": back_s,
-        "lost_operations": moments.lost_operations(strike_ns, over_ns),
-        **percentiles_of(latency, strike_ns, over_ns),
-    }
-
-
-def window_end_ns(fault: FaultRecord) -> int:
-    """The first acknowledged write after the strike, or else the heal."""
-    first_ack_s = fault.figures.get("first_ack_s")
-    if first_ack_s is not None:
-        return fault.requested_ns + int(first_ack_s * NS_PER_S)
-    return fault.healed_ns or fault.requested_ns
 
 
 def summary_of(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:

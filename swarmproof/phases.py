@@ -1,22 +1,18 @@
-"""Before, during and after a fault: percentiles of each phase, what the throughput lost, and when all was as before.
+"""Moments around a fault, from the history: when it was noticed, when all was as before, what the throughput lost.
 
-Percentiles come from the run's histograms, in whole seconds, for every protocol. Moments come from the history: they
-need more than whole seconds.
+For operations that no history holds one by one, see `swarmproof.whole_seconds`.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from records.latency import LatencyStore
 from records.operations import OK, Operation
 
 NS_PER_S = 1_000_000_000
-# The phases before and after are as long as this: long enough for a 99th percentile, short enough to be near.
-AROUND_S = 5
-BASELINE_NS = AROUND_S * NS_PER_S
+# What it was like before: long enough for a 99th percentile, short enough to be near.
+BASELINE_NS = 5 * NS_PER_S
 # Back to the baseline: this often in a row, for so long, nothing failed and the p99 was within twice the baseline's.
 STEP_NS = NS_PER_S // 4
 STEPS_IN_A_ROW = 2
@@ -84,22 +80,6 @@ class Moments:
     def _slice(self, begin_ns: int, end_ns: int) -> slice:
         begin, end = np.searchsorted(self._ends, (begin_ns, end_ns))
         return slice(int(begin), int(end))
-
-
-def percentiles_of(latency: LatencyStore, strike_ns: int, end_ns: int) -> dict[str, Any]:
-    """`p50_before_us`, `p99_before_us`, and the same for during and after; None where nothing ended."""
-    strike_s, end_s = strike_ns // NS_PER_S, end_ns // NS_PER_S + 1
-    phases = {
-        "before": (strike_s - AROUND_S, strike_s),
-        "during": (strike_s, end_s),
-        "after": (end_s, end_s + AROUND_S),
-    }
-    found: dict[str, Any] = {}
-    for name, (begin, end) in phases.items():
-        summary = latency.summary(start_s=begin, end_s=end)
-        for percentile, value in (("p50", summary.p50_us), ("p99", summary.p99_us)):
-            found[f"{percentile}_{name}_us"] = round(value) if summary.count else None
-    return found
 
 
 def _seconds(duration_ns: int) -> float:

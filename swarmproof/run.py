@@ -13,7 +13,7 @@ from typing import Any
 
 from records.operations import HistoryError
 from records.progress import ProgressReader
-from records.run_directory import RUN_JSON, RunDirectory
+from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
 from swarmproof.console import Printer, targets_table
 from swarmproof.durations import show_s
 from swarmproof.ending import EXIT_HARNESS, EXIT_INVALID, undisturbed
@@ -219,7 +219,7 @@ class Session:
         """Judge, print, and give the exit code: a lie of the server outranks a failure of the harness."""
         try:
             recovery = write_outages(self._run)
-        except HistoryError as error:
+        except (HistoryError, RunDirectoryError) as error:
             recovery = {}
             self._problems.append(str(error))
         self._run.update_json(RUN_JSON, {"recovery": recovery})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from swarmproof.outages import SECONDS
 from swarmproof.report.contents import Contents
 from swarmproof.report.wording import count, duration, fault_line
 
@@ -24,8 +25,15 @@ _TABLE: Final = (
     ("p99_during_us", "p99 during", "us"),
     ("p99_after_us", "p99 after", "us"),
 )
+#: Of figures that come from whole seconds: what is timed is at most so long, a silence at least.
+_BOUNDS: Final = {"detection_s": "≤ ", "back_to_baseline_s": "≤ ", "worst_client_gap_s": "≥ "}
 #: Figures whose spread over the faults of a kind is drawn.
 _SPREAD: Final = tuple((name, words) for name, words, unit in _TABLE if unit == "s")
+
+_ROUNDED: Final = (
+    " ≤ and ≥: of operations that are not written down one by one it is known what ended in each second; a gap is then "
+    "the seconds in a row in which no client had a success."
+)
 
 _STRIP_WIDTH: Final = 320
 _STRIP_HEIGHT: Final = 18
@@ -54,12 +62,13 @@ def _outages(contents: Contents) -> str:
     """What each fault cost the clients; columns that no fault has are left out."""
     rows = contents.outages
     columns = [column for column in _TABLE if any(row.get(column[0]) for row in rows)]
+    rounded = any(row.get("source") == SECONDS for row in rows)
     if not columns:
         return ""
     head = "<th>fault" + "".join(f"<th>{escape(words)}" for _, words, _ in columns)
     body = "".join(
         f"<tr><td>{escape(_fault_name(row))}</td>"
-        + "".join(f"<td>{escape(_cell(row.get(name, ''), unit))}</td>" for name, _, unit in columns)
+        + "".join(f"<td>{escape(_cell(row, name, unit))}</td>" for name, _, unit in columns)
         + "</tr>"
         for row in rows
     )
@@ -68,7 +77,7 @@ def _outages(contents: Contents) -> str:
         f"<thead><tr>{head}</tr></thead>{body}</table></div>"
         "<p class='soft'>Seconds from the strike. Delayed: acknowledged, but only after more than 100 ms. Operations "
         "not done: what the rate before the strike would have done meanwhile. Percentiles: of 5 s before, of the "
-        "fault, of 5 s after.</p>"
+        "fault, of 5 s after; a p99 only of a hundred and more. –: not known." + (_ROUNDED if rounded else "") + "</p>"
     )
 
 
@@ -77,13 +86,14 @@ def _fault_name(row: dict[str, str]) -> str:
     return f"{row.get('kind', '?')} {row.get('chosen', '')}" + (f" at {at_s:.1f} s" if at_s is not None else "")
 
 
-def _cell(text: str, unit: str) -> str:
-    value = _number(text)
+def _cell(row: dict[str, str], name: str, unit: str) -> str:
+    value = _number(row.get(name, ""))
     if value is None:
         return "–"
     if unit == "us":
         return duration(value)
-    return f"{value:.2f} s" if unit == "s" else count(round(value))
+    bound = _BOUNDS.get(name, "") if row.get("source") == SECONDS else ""
+    return f"{bound}{value:.2f} s" if unit == "s" else count(round(value))
 
 
 def _number(text: str) -> float | None:

@@ -1,5 +1,6 @@
 """`swarmproof run`: from a plan to a verdict, and every way in which a run can end."""
 
+import csv
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from records.faults import read_faults
 from records.operations import read_operations
+from records.progress import ProgressReader
 from records.run_directory import RUN_JSON, RunDirectory
 from swarmproof.faults.probe import PROBE_KEY
 from tests.processes import wait_until
@@ -216,13 +218,23 @@ def test_the_web_ui_is_served_and_the_run_ends_with_ctrl_c(tmp_path: Path) -> No
 
 
 def test_faults_can_be_struck_by_hand_during_a_run(tmp_path: Path) -> None:
-    command = start(tmp_path, "envelope", "-t", "6s")
-    struck = swarmproof("fault", "pause", "envelope", "--for", "500ms", directory=tmp_path)
+    command = start(tmp_path, "envelope", "-t", "9s")
+    reader = ProgressReader(latest(tmp_path))
+    wait_until(lambda: any(line["elapsed_s"] >= 3 for line in reader.read_new()), "a rate to compare with", 60.0)
+    struck = swarmproof("fault", "pause", "envelope", "--for", "2500ms", directory=tmp_path)
     assert struck.returncode == 0, struck
     assert "load: " in swarmproof("status", directory=tmp_path).stdout
     assert command.wait(60) == 0
     (record,) = read_faults(latest(tmp_path))
     assert (record.kind, record.chosen, record.took_effect) == ("pause", "envelope", True)
+    with latest(tmp_path).file("outages.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["failed"], row["unknown"], row["source"]) == ("0", "0", "seconds"), row
+    assert int(row["delayed"]) > 0, "every user waited out the pause"
+    assert int(row["lost_operations"]) > 100
+    assert float(row["worst_client_gap_s"]) >= 1, "a whole second of the two and a half"
+    assert 0 < float(row["detection_s"]) <= 3
+    assert "delayed" in latest(tmp_path).file("report.html").read_text()
     assert json.loads(latest(tmp_path).file("verdict.json").read_text())["verdict"] == "valid"
     await_nothing_left(command.mark)
     command.close()
