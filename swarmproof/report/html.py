@@ -168,7 +168,7 @@ def _charts(contents: Contents) -> str:
     led = bool(contents.leaders) or any(fault.before.get("leader") for fault in contents.faults)
     ribbon = " The ribbon below is the leader and its term." if led else ""
     faults = (
-        " Orange: a fault, from its effect to the first acknowledged write after it; green: healed."
+        " Orange: a fault, from its effect to the first acknowledged write after it, or to its heal; green: healed."
         if contents.faults
         else ""
     )

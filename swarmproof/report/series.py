@@ -3,6 +3,7 @@
 import itertools
 from typing import Any, Final
 
+from records.faults import FaultRecord
 from records.histogram import Histogram, highest_equivalent_us, merge
 from records.latency import RESPONSE, LatencyStore
 from records.leadership import Leader
@@ -234,19 +235,31 @@ def _is_number(value: Any) -> bool:
 
 
 def fault_bands(contents: Contents) -> list[dict[str, Any]]:
-    """Per fault: from its effect to the first acknowledged write after it (``to`` = ``from`` when not known)."""
+    """Per fault that took effect: from its effect ``to`` the first acknowledged write or new leader after it, or to its
+    heal; of one that was never healed to the end. ``to`` = ``from`` without an effect."""
+    seconds = contents.latency.seconds()
+    end_s = seconds[-1] + 1 - zero_of(contents) if seconds else 0.0
     bands = []
     for fault in contents.faults:
         at_s = contents.fault_at_s(fault)
-        lasted = [figure for name in ("first_ack_s", "new_leader_s") if (figure := fault.figures.get(name)) is not None]
         healed_s = contents.elapsed_s(fault.healed_ns) if fault.healed_ns is not None else None
         bands.append(
             {
                 "from": round(at_s, 3),
-                "to": round(at_s + (lasted[0] if lasted else 0.0), 3),
+                "to": round(max(at_s, _outage_end_s(contents, fault, healed_s, end_s)), 3),
                 "healed": None if healed_s is None else round(healed_s, 3),
                 "text": f"{fault.kind} {fault.chosen or fault.target}",
                 "took_effect": fault.took_effect,
             }
         )
     return bands
+
+
+def _outage_end_s(contents: Contents, fault: FaultRecord, healed_s: float | None, end_s: float) -> float:
+    if not fault.took_effect:
+        return contents.fault_at_s(fault)
+    for name in ("first_ack_s", "new_leader_s"):
+        figure_s = fault.figures.get(name)
+        if figure_s is not None:  # counted from the strike, not from when its effect was seen
+            return contents.elapsed_s(fault.requested_ns) + figure_s
+    return end_s if healed_s is None else healed_s

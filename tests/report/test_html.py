@@ -61,7 +61,7 @@ def test_the_charts_have_the_faults_and_every_operation(valid: RunDirectory) -> 
     html = render_html(read_contents(valid))
     data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL).group(1))  # type: ignore[union-attr]
     assert [band["text"] for band in data["faults"]] == ["kill n1", "kill n2"]
-    assert data["faults"][0]["to"] - data["faults"][0]["from"] == pytest.approx(0.47)
+    assert data["faults"][0]["to"] == pytest.approx(4.0 + 0.47)
     assert {"all operations", "kv append", "envelope echo"} <= set(data["series"])
     series = data["series"]["all operations"]
     assert len({len(column) for column in series.values()}) == 1

@@ -1,6 +1,7 @@
 """The numbers behind the charts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from records.leadership import Leader, append_leader
 from records.run_directory import RunDirectory
 from swarmproof.report.contents import read_contents
-from swarmproof.report.series import arrivals, leader_ribbon, phases_of, rate_at, slow_operations, time_series
+from swarmproof.report.series import (
+    arrivals,
+    fault_bands,
+    leader_ribbon,
+    phases_of,
+    rate_at,
+    slow_operations,
+    time_series,
+)
 from tests.report import made
 
 
@@ -52,6 +61,27 @@ def test_leaders_as_recorded_win_over_what_faults_tell(tmp_path: Path) -> None:
     ribbon = leader_ribbon(read_contents(run))
     assert [(led["from"], led["leader"], led["term"]) for led in ribbon] == [(0, "n1", 1), (4, None, 1), (5, "n2", 2)]
     assert ribbon[-1]["to"] == pytest.approx(time_series(read_contents(run))["all operations"]["t"][-1], abs=1)
+
+
+def test_a_fault_without_a_new_leader_is_a_band_until_its_heal(tmp_path: Path) -> None:
+    run = made.valid_run(tmp_path)
+    contents = read_contents(run)
+    leader, slow = contents.faults
+    assert contents.start_ns is not None
+    slow.kind, slow.figures = "slow-fsync", {}
+    elected = replace(leader, id=3, figures={"new_leader_s": 0.41}, effect_ns=leader.requested_ns + 10**8)
+    endless = replace(slow, id=4, healed_ns=None)
+    without = replace(slow, id=5, took_effect=False, effect_ns=None)
+    contents.faults += [elected, endless, without]
+    bands = fault_bands(contents)
+    assert [(band["from"], band["to"]) for band in bands] == [
+        (4.002, 4.47),
+        (9.002, 12.0),
+        (4.1, 4.41),
+        (9.002, pytest.approx(time_series(contents)["all operations"]["t"][-1] + 0.5, abs=0.01)),
+        (9.0, 9.0),
+    ]
+    assert [band["healed"] for band in bands] == [7.0, 12.0, 7.0, None, 12.0]
 
 
 def test_arrivals_are_those_of_the_schedule(tmp_path: Path) -> None:
