@@ -28,20 +28,20 @@ FILES_TOGETHER = 4
 
 #: Folders whose portions take minutes, the longest first; all others follow.
 LONGEST_FIRST = (
+    "swarmproof",
+    "fleet",
+    "end_to_end",
+    "users",
     "dishonest",
     "users/engine",
-    "fleet",
-    "users",
-    "zoo",
-    "end_to_end",
     "documents",
-    "swarmproof/faults",
-    "fleet/web",
-    "swarmproof",
-    "swarmproof/acceptance",
     "locustfiles",
-    "servers/raft",
     "seeds",
+    "fleet/web",
+    "zoo",
+    "swarmproof/faults",
+    "swarmproof/acceptance",
+    "servers/raft",
 )
 
 

@@ -18,10 +18,10 @@ QUOTA = 10
 def run(
     server: EnvelopeServer, directory: Path, *options: str, users: int = 4, until: tuple[int, int] | None = None
 ) -> LocustRun:
-    """Three seconds, or until so many violations and failures."""
+    """Two seconds, or until so many violations and failures."""
     # The timeout is long against a busy machine and short against the run.
     command = ("--host", f"tcp://127.0.0.1:{server.port}", "--timeout", "0.5", *options)
-    return run_locust("envelope", directory, *command, users=users, seconds=30 if until else 3, until=until)
+    return run_locust("envelope", directory, *command, users=users, seconds=30 if until else 2, until=until)
 
 
 # Each misdeed with the violation that it is recorded as. The last two also leave their own request without a reply.

@@ -53,7 +53,7 @@ def run_locust(
     directory: Path,
     *options: str,
     users: int = 4,
-    seconds: float = 3,
+    seconds: float = 2,
     until: tuple[int, int] | None = None,
 ) -> LocustRun:
     """`locust -f locustfiles/SCENARIO.py --headless ...` to its end. Its files go into `directory`.

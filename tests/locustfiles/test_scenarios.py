@@ -68,7 +68,7 @@ def mixed_options(hosts: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_mixed_scenario_loads_all_five_at_once(tmp_path: Path, hosts: dict[str, str], processes: int) -> None:
     options = mixed_options(hosts) + (["--processes", str(processes)] if processes > 1 else [])
-    result = run_locust("mixed", tmp_path, *options, users=20, seconds=5)
+    result = run_locust("mixed", tmp_path, *options, users=20, seconds=3)
     assert result.exit_code == 0, result.log
     assert result.errors == {}
     for names in OPERATIONS.values():
