@@ -9,7 +9,7 @@ Places: a connection has `depth` of them. Each has a request under way, waits fo
 waits to try again, or is *ready*: it may send as soon as the connection is open.
 """
 
-from collections.abc import Callable
+from collections import deque
 from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -19,7 +19,7 @@ from gevent.lock import BoundedSemaphore
 
 from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Busy, Client
 from users.connection import Connection
-from users.engine.loop import Engine
+from users.engine.loop import Engine, through_tls
 from users.engine.turns import Turns
 from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
 from users.pace import REFUSED_PAUSE_S
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # Requests put into bytes in one go: some hundred microseconds of work, so that a deep pipeline is filled over
 # several turns.
 MAX_BURST: Final = 256
+# Requests failed in one go: each goes through Locust's events, some ten microseconds. A deep pipeline that times out
+# or loses its connection is failed over several turns.
+MAX_FAILURES: Final = 64
 
 # Connections that are being opened at the same time in one process; the others wait their turn. More would only
 # wait in the server's queue, where their timeouts run.
@@ -83,6 +86,7 @@ class Exchange(Connection):
         "_fd",
         "_instant",
         "_is_stopping",
+        "_lost",
         "_ready",
         "_tallies",
         "_turns",
@@ -107,6 +111,8 @@ class Exchange(Connection):
         self._depth = depth
         self._ready: list[Ready] = []
         self._backing_off = 0
+        # Requests whose connection is gone and which are still to be told so: (request, why, since when).
+        self._lost: deque[tuple[Request, RequestFailure, int]] = deque()
         self._is_stopping = False
         self._tallies: dict[tuple[str, int], Tally] = {}
         self._fd = -1
@@ -166,8 +172,8 @@ class Exchange(Connection):
         ready, self._ready = self._ready, []
         self.wanted.clear()
         now_ns = monotonic_ns()
-        for intended_ns, request in ready:
-            self._failed(request or self.next_request(intended_ns), failure, now_ns)
+        self._lost += [(request or self.next_request(intended_ns), failure, now_ns) for intended_ns, request in ready]
+        self._fail_lost()
 
     def wait_until_gone(self) -> None:
         """Sleep while the connection lives, or until there is something to connect for, or all is finished."""
@@ -190,7 +196,8 @@ class Exchange(Connection):
         self._finish_if_idle()
 
     def _finish_if_idle(self) -> None:
-        if self._is_stopping and not self._pending and not self._backing_off and not self._ready:
+        under_way = self._pending or self._backing_off or self._ready or self._lost
+        if self._is_stopping and not under_way:
             self.finished.set()
             self.wanted.set()
             self._gone.set()
@@ -200,6 +207,8 @@ class Exchange(Connection):
         self._is_stopping = True
         self._instant = False
         self.settle_down()
+        while self._lost:
+            self._fail_some()
         pending: dict[Any, Any] = self._pending
         for request in pending.values():
             if type(request) is Request:
@@ -240,7 +249,7 @@ class Exchange(Connection):
         self.is_open = True
         self._fd = raw.fileno()
         self.opened()
-        self._engine.add(self, self._fd, raw.recv if tls is None else _through_tls(raw.recv, tls))
+        self._engine.add(self, self._fd, raw.recv if tls is None else through_tls(raw.recv, tls))
         self._engine.at(0, self._first_requests)
 
     def opened(self) -> None:
@@ -280,9 +289,27 @@ class Exchange(Connection):
         now_ns = monotonic_ns()
         for request in pending.values():
             if type(request) is Request:  # not the empty place of a cancelled one
-                self._failed(request, oldest or failure, now_ns)
+                self._lost.append((request, oldest or failure, now_ns))
             oldest = None
-        self._finish_if_idle()
+        self._fail_lost()
+
+    def _fail_lost(self) -> None:
+        """Fail the requests that were lost, those beyond MAX_FAILURES in later turns."""
+        self._fail_some()
+        if self._lost:
+            self._engine.at(0, self._fail_lost_later)
+        else:
+            self._finish_if_idle()
+
+    def _fail_lost_later(self) -> None:
+        self._fail_lost()
+        self.go([])  # there may be a new connection already
+
+    def _fail_some(self) -> None:
+        lost = self._lost
+        for _ in range(min(len(lost), MAX_FAILURES)):
+            if lost:  # whoever hears of a failure may have this called again
+                self._failed(*lost.popleft())
 
     def _dispose(self) -> None:
         self.is_open = False
@@ -437,6 +464,7 @@ class Exchange(Connection):
     def sweep(self, now_ns: int) -> None:
         """Fail what has waited too long."""
         pending: dict[Any, Any] = self._pending
+        failures = 0
         while pending:
             request_id, request = next(iter(pending.items()))
             if request.call_ns + self._timeout_ns > now_ns:
@@ -444,12 +472,20 @@ class Exchange(Connection):
             if not self._by_id:
                 self._break(ConnectionLost(AFTER_TIMEOUT), oldest=ReplyTimeout())
                 return
+            if failures == MAX_FAILURES:
+                self._engine.at(0, self._sweep_on)
+                break
+            failures += 1
             del pending[request_id]
             if type(request) is Request:
                 self._strays.overdue(request_id, request.call_ns, self._answered_call_ns)
                 self._failed(request, ReplyTimeout(), now_ns)
         if self._ready and self.is_open:
             self.go([])
+
+    def _sweep_on(self) -> None:
+        if self.is_open:
+            self.sweep(monotonic_ns())
 
     def tally(self, name: str, length: int) -> Tally:
         """Where requests of this kind are counted."""
@@ -458,16 +494,3 @@ class Exchange(Connection):
             tally = self.recording.tally(name, length)
             self._tallies[name, length] = tally
         return tally
-
-
-def _through_tls(recv: Callable[[int], bytes], tls: TlsFilter) -> Callable[[int], bytes]:
-    def recv_plain(size_bytes: int) -> bytes:
-        data = recv(size_bytes)
-        if not data:
-            return data
-        plain = tls.receive(data)
-        if not plain:
-            raise BlockingIOError  # a record is not complete yet
-        return plain
-
-    return recv_plain

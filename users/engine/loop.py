@@ -7,9 +7,10 @@ which asks the epoll what it is and serves each socket with one recv, one call o
 record, next requests) and one send. No greenlet switch, watcher or timer is paid for a request.
 
 It never works longer than TURN_NS before the hub has its turn: heartbeats, the web UI and stops wait that long at
-most. At full throttle (closed load without think time) the next reply is never far: there a turn waits a moment for
-it in the epoll itself, and spares the way through the hub for each handful of replies. Timeouts are found by a sweep
-over all connections several times a second, delays kept in one heap.
+most. Timeouts and lost connections come by the thousand when a server goes: they take as many turns as they need. At
+full throttle (closed load without think time) the next reply is never far: there a turn waits a moment for it in the
+epoll itself, and spares the way through the hub for each handful of replies. Timeouts are found by a sweep over all
+connections several times a second, delays kept in one heap.
 """
 
 import heapq
@@ -35,6 +36,7 @@ from users.opening import loss
 
 if TYPE_CHECKING:
     from users.engine.exchange import Exchange
+    from users.transport import TlsFilter
 
     #: How a connection is read, what takes the bytes and gives those to send, and whose it is.
     _Wire = tuple[Callable[[int], bytes], Callable[[bytes], bytes], Exchange]
@@ -48,6 +50,7 @@ LINGER_S: Final = 0.001
 RECV_BYTES: Final = 65_536
 # How often timeouts are looked for. So many connections are looked at each time, or a
 # quarter of them if that is more: timeouts are late by 0.1 s at most, or by 0.4 s with more connections than that.
+# Where many are overdue this takes several turns, half of each: in the other half replies are read.
 TICK_S: Final = 0.1
 MIN_SWEEP: Final = 200
 
@@ -78,6 +81,8 @@ class Engine:
         self._ticker: Any = None
         self._is_waiting = False
         self._to_sweep: list[_Wire] = []
+        self._sweeps_due = 0  # of those, how many before the next tick
+        self._sweep_alarm: Any = None
         self._greenlet: Any = None
         self.longest_turn_ns = 0
 
@@ -123,7 +128,11 @@ class Engine:
         self._readiness.close()
         self._readiness = None
         self._to_sweep = []
+        self._sweeps_due = 0
         self._ticker.close()
+        if self._sweep_alarm is not None:
+            self._sweep_alarm.close()
+            self._sweep_alarm = None
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None
@@ -193,6 +202,8 @@ class Engine:
             self._run_delays(now_ns, deadline_ns)
         if now_ns >= self._tick_ns:
             self._tick(now_ns)
+        if self._sweeps_due:
+            self._sweep(now_ns, now_ns + TURN_NS // 2)
         wires = self._wires
         lingers = not self._paced
         is_lingering = False  # not before the first replies: the engine may have been woken for something else
@@ -215,6 +226,8 @@ class Engine:
                     if mask & WRITE:
                         exchange.on_writable()
                     if not mask & READ or not exchange.is_open:
+                        if monotonic_ns() >= deadline_ns:
+                            return
                         continue
                 try:
                     data = recv(RECV_BYTES)
@@ -222,16 +235,15 @@ class Engine:
                     continue
                 except ssl.SSLError:
                     exchange.lose(ConnectionLost("TLS failed"))
-                    continue
                 except OSError as error:
                     exchange.lose(ConnectionLost(loss(error)))
-                    continue
-                if not data:
-                    exchange.on_eof()
-                    continue
-                out = receive(data)
-                if out:
-                    exchange.send(out)
+                else:
+                    if data:
+                        out = receive(data)
+                        if out:
+                            exchange.send(out)
+                    else:
+                        exchange.on_eof()
                 if monotonic_ns() >= deadline_ns:
                     return
 
@@ -239,16 +251,25 @@ class Engine:
         self._tick_ns = now_ns + int(TICK_S * _NS_PER_S)
         if not self._to_sweep:
             self._to_sweep = list(self._wires.values())
-        # Thousands of connections are not gone through in one turn.
-        start = max(0, len(self._to_sweep) - max(MIN_SWEEP, len(self._wires) // 4))
-        batch = self._to_sweep[start:]
-        del self._to_sweep[start:]
-        for wire in batch:
+        self._sweeps_due = min(len(self._to_sweep), max(MIN_SWEEP, len(self._wires) // 4))
+
+    def _sweep(self, now_ns: int, deadline_ns: int) -> None:
+        """Look for timeouts, at one connection at least; the next turn goes on where this one stops, and comes soon."""
+        while self._sweeps_due:
+            self._sweeps_due -= 1
+            wire = self._to_sweep.pop()
             exchange = wire[2]
             if exchange.is_open and exchange.is_overdue(now_ns):
                 self._read_late(wire)
             if exchange.is_open:
                 exchange.sweep(now_ns)
+            if self._sweeps_due and monotonic_ns() >= deadline_ns:
+                # A timer, not a callback: gevent runs many callbacks before it looks at descriptors again.
+                if self._sweep_alarm is not None:
+                    self._sweep_alarm.close()
+                self._sweep_alarm = self._loop.timer(0.0)
+                self._sweep_alarm.start(self._wake)
+                return
 
     @staticmethod
     def _read_late(wire: "_Wire") -> None:
@@ -264,6 +285,21 @@ class Engine:
                 exchange.send(out)
         else:
             exchange.on_eof()
+
+
+def through_tls(recv: Callable[[int], bytes], tls: "TlsFilter") -> Callable[[int], bytes]:
+    """`recv` of a connection with TLS. BlockingIOError while a record is not complete."""
+
+    def recv_plain(size_bytes: int) -> bytes:
+        data = recv(size_bytes)
+        if not data:
+            return data
+        plain = tls.receive(data)
+        if not plain:
+            raise BlockingIOError
+        return plain
+
+    return recv_plain
 
 
 def raise_descriptor_limit() -> None:

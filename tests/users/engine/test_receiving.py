@@ -20,7 +20,11 @@ ECHO_BYTES = 4 + 22 + 64
 
 
 class FakeEngine:
-    """Does at once what is due now, and nothing else."""
+    """Does at once what is due now (or holds it), and nothing else."""
+
+    def __init__(self) -> None:
+        self.holds = False
+        self.held: list[Callable[[], None]] = []
 
     def add(self, exchange: Any, fd: int, recv: Any) -> None:
         pass
@@ -29,7 +33,9 @@ class FakeEngine:
         pass
 
     def at(self, due_ns: int, action: Callable[[], None]) -> None:
-        if due_ns == 0:
+        if due_ns == 0 and self.holds:
+            self.held.append(action)
+        elif due_ns == 0:
             action()
 
 
@@ -62,6 +68,7 @@ class Talk:
         client.connection._on_stray = self._stray
         self._tallied = Tally(None, "envelope echo", "envelope", "echo", 64)
         engine: Any = FakeEngine()
+        self.engine: FakeEngine = engine
         self.exchange = EnvelopeExchange(engine, client, depth, AtOnce())
         ours, self._server = socket.socketpair()
         self.exchange.begin()
