@@ -53,11 +53,11 @@ class Row(NamedTuple):
 _ENVELOPE = "id, version, type, timestamp, payload"
 _F00D = "msg_id of the acknowledgement"
 _ECHO = "id, type, payload"
-_RPC = "id, shape, result"
+_RPC = "id, shape, result (of echo)"
 
 
 def _pair(
-    name: str, client: str, target: str, checks: str, bars: tuple[float, float], *, engine: bool = True
+    name: str, client: str, target: str, checks: str, bars: tuple[float | None, float | None], *, engine: bool = True
 ) -> list[Row]:
     how = "engine" if engine else "scripted"
     return [
@@ -73,6 +73,9 @@ ROWS = [
     *_pair("F00D raw", "f00d_raw", "f00d_raw", "ACK, by order", (1.0, 0.4)),
     *_pair("WebSocket echo", "websocket_echo", "websocket_echo", _ECHO, (0.95, 0.35)),
     *_pair("WebSocket RPC", "websocket_rpc", "websocket_rpc", _RPC, (1.1, 0.5)),
+    *_pair("F00D framed", "f00d", "f00d", _F00D, (None, None), engine=False),
+    *_pair("WebSocket echo", "websocket_echo", "websocket_echo", _ECHO, (None, None), engine=False),
+    *_pair("WebSocket RPC", "websocket_rpc", "websocket_rpc", _RPC, (None, None), engine=False),
     Row("stock Locust, raw socket", "stock_tcp", "echo", "id, payload", engine=False),
     Row("stock Locust, websocket-client", "stock_websocket", "websocket_echo", "payload", engine=False),
 ]
@@ -91,13 +94,14 @@ SCALE = [
     ),
     *(
         Row(
-            f"{name} engine, {users:,} connections",
+            f"{name} engine, depth {depth}, {users:,} connections",
             client,
             target,
             checks,
+            depth=depth,
             users=users,
             bar={1000: 1.15, 5000: 1.6}.get(users),
-            of=f"{name} engine, 20 connections",
+            of=f"{name} engine, depth {depth}, 20 connections",
         )
         for name, client, target, checks in (
             ("envelope", "envelope", "echo", _ENVELOPE),
@@ -105,7 +109,8 @@ SCALE = [
             ("WebSocket echo", "websocket_echo", "websocket_echo", _ECHO),
             ("WebSocket RPC", "websocket_rpc", "websocket_rpc", _RPC),
         )
-        for users in (20, 1_000, 5_000, *((10_000,) if client == "envelope" else ()))
+        for depth in (1, 16)
+        for users in (20, 1_000, 5_000, *((10_000,) if client == "envelope" and depth == 1 else ()))
     ),
 ]
 RECORDING = [

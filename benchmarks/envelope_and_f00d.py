@@ -1,7 +1,8 @@
-"""What the envelope and the device server stand: pipelined round trips of one core, devices, hostile clients.
+"""What the envelope and the device server stand: twenty users, pipelined round trips, devices, attacks.
 
-    python -m benchmarks.envelope_and_f00d [--short] [--only pipelined,devices,hostile]
+    python -m benchmarks.envelope_and_f00d [--short] [--only steady,pipelined,devices,hostile]
 
+    steady       twenty Locust users for a minute: the server's memory, latency, time to connect
     pipelined    envelope round trips for each second of the server's CPU, 64 in flight on each of four connections
     devices      F00D devices connected at once, each acknowledged twice (10,000; --short: 5,000)
     hostile      20 good clients while 200 hostile ones attack: `swarmproof integration-test --bad-clients 200`
@@ -16,17 +17,43 @@ import selectors
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from random import Random
 
 from benchmarks.websocket import ROOT, Bounds, Server
 from protocols.envelope import EnvelopeCodec
 from protocols.f00d import Packet, encode_packet, new_msg_id
+from records.latency import LatencyStore
+from records.run_directory import RunDirectory
 
 DEADLINE_S = 60.0
 CONNECTIONS = 4
 IN_FLIGHT = 64
 PAYLOAD = b"client-1-frame-1".ljust(64, b".")
+
+
+def measure_steady(bounds: Bounds, short: bool) -> None:
+    seconds = 10 if short else 60
+    with Server("envelope") as server, tempfile.TemporaryDirectory() as folder:
+        run = RunDirectory(Path(folder) / "run")
+        before_mb = server.memory_mb()
+        command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "envelope.py"), "--headless"]
+        command += ["--only-summary", "-u", "20", "-r", "20", "-t", f"{seconds}s", "--run-dir", str(run.path)]
+        command += ["--host", "tcp://{}:{}".format(*server.address)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+        grown_mb = server.memory_mb() - before_mb
+        store = LatencyStore.load(run)
+    echo, connect = store.summary("envelope echo"), store.summary("envelope connect")
+    print(
+        f"steady: {echo.count:,} echoes in {seconds} s, {echo.failed} failed, mean {echo.mean_us / 1e3:.2f} ms, "
+        f"p99 {echo.p99_us / 1e3:.2f} ms; connected in {connect.mean_us / 1e3:.2f} ms; server {grown_mb:+.1f} MB"
+    )
+    bounds.say("runs that ended with a failure", done.returncode, 1, "")
+    bounds.say("growth of the server's memory", grown_mb, 50, "MB")
+    bounds.say("mean latency", echo.mean_us / 1e3, 5, "ms")
+    bounds.say("mean time to connect", connect.mean_us / 1e3, 10, "ms")
 
 
 def measure_pipelined(bounds: Bounds, short: bool) -> None:
@@ -114,10 +141,15 @@ def measure_hostile(bounds: Bounds, short: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="smaller numbers, in about half a minute")
+    parser.add_argument("--short", action="store_true", help="smaller numbers, in about a minute")
     parser.add_argument("--only", default="", metavar="PARTS", help="some of the parts, with commas between them")
     arguments = parser.parse_args()
-    parts = {"pipelined": measure_pipelined, "devices": measure_devices, "hostile": measure_hostile}
+    parts = {
+        "steady": measure_steady,
+        "pipelined": measure_pipelined,
+        "devices": measure_devices,
+        "hostile": measure_hostile,
+    }
     wanted = arguments.only.split(",") if arguments.only else list(parts)
     if unknown := set(wanted) - set(parts):
         parser.error(f"there is no part {', '.join(sorted(unknown))}: choose from {', '.join(parts)}")
