@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -129,7 +129,7 @@ def judge_one(folder: Path) -> dict[str, Any]:
     """Read and check the history in `folder`, in this process."""
     before_mb = _peak_mb()
     lines = folder / _JSONL
-    operations: Iterator[Operation] = read_jsonl(lines) if lines.exists() else read_operations(folder)
+    operations: Iterable[Operation] = read_jsonl(lines) if lines.exists() else read_operations(folder)
     started = time.process_time()
     history = read_history(operations)
     read = time.process_time()

@@ -14,7 +14,7 @@ The export format is JSON lines (shared with other tools): see ``write_jsonl``.
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -37,6 +37,9 @@ FAIL = "fail"
 INFO = "info"
 STATUSES = (OK, FAIL, INFO)
 OPS = ("put", "get", "cas", "append", "delete")
+
+#: The name of the only line of the export format that is no operation.
+GAP = "unsalvaged_workers"
 
 #: Completions are buffered up to this many bytes: losing one only widens an interval, never falsifies it.
 COMPLETION_BUFFER_BYTES = 64 * 1024
@@ -271,6 +274,11 @@ def write_jsonl(operations: Iterable[Operation], file: IO[str]) -> int:
     return count
 
 
+def write_gap(workers: Sequence[str], file: IO[str]) -> None:
+    """Write that the history lacks the last operations of these workers: nothing they may explain convicts a store."""
+    file.write(json.dumps({GAP: list(workers)}, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
 def to_json(operation: Operation) -> dict[str, Any]:
     """One operation as the export format has it: only the fields that mean something for its kind."""
     line: dict[str, Any] = {
@@ -300,8 +308,25 @@ def to_json(operation: Operation) -> dict[str, Any]:
     return line
 
 
-def read_jsonl(path: Path) -> Iterator[Operation]:
-    """Read the export format, also another tool's. Errors: HistoryError with file and line."""
+class JsonLines(Iterable[Operation]):
+    """The operations of a file in the export format; once it has been read, also what it says is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        #: Workers whose last operations are in no history (see `write_gap`).
+        self.unsalvaged_workers: list[str] = []
+
+    def __iter__(self) -> Iterator[Operation]:
+        self.unsalvaged_workers.clear()
+        return _read_lines(self._path, self.unsalvaged_workers)
+
+
+def read_jsonl(path: Path) -> JsonLines:
+    """Read the export format, also another tool's. Errors, while reading: HistoryError with file and line."""
+    return JsonLines(path)
+
+
+def _read_lines(path: Path, unsalvaged: list[str]) -> Iterator[Operation]:
     seen: set[int] = set()
     with _opened(path) as file:
         number = 0
@@ -312,7 +337,11 @@ def read_jsonl(path: Path) -> Iterator[Operation]:
             if not line.strip():
                 continue
             try:
-                operation = from_json(_parse(line))
+                parsed = _parse(line)
+                if isinstance(parsed, dict) and GAP in parsed and "op" not in parsed:
+                    unsalvaged += _gap_from_json(parsed[GAP])
+                    continue
+                operation = from_json(parsed)
                 if b"\\u" in line:
                     _check_texts(operation)
             except (ValueError, RecursionError) as error:
@@ -321,6 +350,12 @@ def read_jsonl(path: Path) -> Iterator[Operation]:
                 raise HistoryError(f"{path}:{number}: id {operation.id} was used before")
             seen.add(operation.id)
             yield operation
+
+
+def _gap_from_json(workers: Any) -> list[str]:
+    if not isinstance(workers, list) or not all(isinstance(worker, str) for worker in workers):
+        raise ValueError(f"{GAP} must be a list of names")
+    return workers
 
 
 def _parse(line: bytes) -> Any:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from protocols.kv import GET, KvReply, KvRequest
+from protocols.kv import GET, UNKNOWN, KvReply, KvRequest
 from records.operations import read_operations
 from records.run_directory import RunDirectory
 from swarmproof.history import FINAL_READ_CLIENT, SupervisorHistory
@@ -56,6 +56,12 @@ def _read_at(member: ClusterMember, keys: Sequence[str], history: SupervisorHist
             if unanswered:
                 time.sleep(RETRY_AFTER_S)  # an election, or a connection that was lost: ask again for these
             left = unanswered
+    # Also what could never be sent is told, as refused: else nothing in the history asked this node.
+    for key in left:
+        identity = history.invoke(
+            FINAL_READ_CLIENT + member.node_id, KvRequest(GET, key), node=member.node_id, final=True
+        )
+        history.complete(identity, KvReply(UNKNOWN), node=member.node_id)
     return len(keys) - len(left)
 
 

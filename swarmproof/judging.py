@@ -4,12 +4,14 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from records.operations import HistoryError, Operation, read_jsonl, read_operations, write_jsonl
-from records.run_directory import RunDirectory, RunDirectoryError
+from records.operations import HistoryError, Operation, read_jsonl, read_operations, write_gap, write_jsonl
+from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
 from swarmproof.console import Printer
 from swarmproof.ending import EXIT_HARNESS
 from swarmproof.judge import Verdict, check_history, judge
+from swarmproof.judge.case import clock_errors_ns, unsalvaged_workers
 from swarmproof.report import print_report, write_html, write_junit
 
 EXPORT_NAME = "history.jsonl"
@@ -69,15 +71,36 @@ def show_verdict(verdict: Verdict, printer: Printer) -> None:
 def export(path: Path, output: Path | None) -> tuple[int, Path | None]:
     """Write the history of a run as JSON lines; how many operations and where (`-` is stdout, None).
 
-    Errors: HistoryError, RunDirectoryError.
+    It is as the judge sees it, so that whoever judges it again comes to the same: intervals are widened by the errors
+    of the clocks, and a gap is told. Errors: HistoryError, RunDirectoryError.
     """
     run = RunDirectory.open(path)
-    operations: Iterator[Operation] = read_operations(run)
     if output is not None and str(output) == "-":
-        return write_jsonl(operations, sys.stdout), None
+        return _write(run, sys.stdout), None
     target = output or run.file(EXPORT_NAME)
     try:
         with target.open("w", encoding="utf-8") as file:
-            return write_jsonl(operations, file), target
+            return _write(run, file), target
     except OSError as error:
         raise RunDirectoryError(f"cannot write {target}: {error.strerror}; choose another with --output") from error
+
+
+def _write(run: RunDirectory, file: IO[str]) -> int:
+    unsalvaged = unsalvaged_workers(run.read_json(RUN_JSON))
+    if unsalvaged:
+        write_gap(unsalvaged, file)
+    return write_jsonl(_as_judged(run), file)
+
+
+def _as_judged(run: RunDirectory) -> Iterator[Operation]:
+    """The operations of a run, each with the interval in which it surely took place.
+
+    The format has no times before 0. What would begin or end before is put there: no two change their order by it.
+    """
+    errors_ns = clock_errors_ns(run)
+    for operation in read_operations(run):
+        wrong_ns = errors_ns.get(operation.process, 0)
+        operation.call_ns = max(0, operation.call_ns - wrong_ns)
+        if operation.return_ns is not None:
+            operation.return_ns = max(0, operation.return_ns + wrong_ns)
+        yield operation

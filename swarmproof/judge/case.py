@@ -17,6 +17,18 @@ from swarmproof.judge.linearizability import Limits, Linearizability, check
 NS_PER_S = 1_000_000_000
 
 
+def clock_errors_ns(run: RunDirectory) -> dict[str, int]:
+    """By process on another machine: how wrong its times may be, once they are on the master's clock."""
+    return {process: clock.error_ns for process, clock in read_clocks(run).items() if clock.error_ns > 0}
+
+
+def unsalvaged_workers(facts: Any) -> list[str]:
+    """Workers that died with operations that are in no history, as run.json has it."""
+    load = facts.get("load") if isinstance(facts, dict) else None
+    lost = load.get("unsalvaged_workers") if isinstance(load, dict) else None
+    return [str(worker) for worker in lost] if isinstance(lost, list) else []
+
+
 @dataclass(slots=True)
 class Protocol:
     """Counts of violations by (kind, operation), and the first examples."""
@@ -39,6 +51,7 @@ class Case:
         clock_errors_ns: dict[str, int] | None = None,
         read_again: Callable[[], Iterable[Operation]] | None = None,
         limits: Limits | None = None,
+        unsalvaged: list[str] | None = None,
     ) -> None:
         self.history = history
         self.faults = faults or []
@@ -49,13 +62,15 @@ class Case:
         self.clock_errors_ns = clock_errors_ns or {}
         self._read_again = read_again
         self.limits = limits or Limits()
+        #: Workers that died with operations that are in no history.
+        self.unsalvaged_workers = unsalvaged_workers(self.facts) if unsalvaged is None else unsalvaged
 
     @classmethod
     def of_run(cls, run: RunDirectory, limits: Limits | None = None) -> "Case":
         """Read a run directory; what is missing is empty. Errors: HistoryError, RunDirectoryError."""
         facts = run.read_json(RUN_JSON)
         counts, examples = read_violations(run)
-        errors_ns = {process: clock.error_ns for process, clock in read_clocks(run).items() if clock.error_ns > 0}
+        errors_ns = clock_errors_ns(run)
         return cls(
             read_history(read_operations(run), widen_ns=errors_ns),
             clock_errors_ns=errors_ns,

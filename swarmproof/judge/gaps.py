@@ -16,8 +16,8 @@ def softened(check: Check, case: Case) -> Check:
     if check.name == "generator" and check.verdict == VALID and _has_no_end(case):
         reason = "the process that commanded the load died before it could end the run: the records go up to there"
         return Check(check.name, UNKNOWN, reason, check.evidence)
-    lost = case.load.get("unsalvaged_workers")
-    if not isinstance(lost, list) or not lost or check.verdict != INVALID or check.name not in _OF_HISTORY:
+    lost = case.unsalvaged_workers
+    if not lost or check.verdict != INVALID or check.name not in _OF_HISTORY:
         return check
     workers = "a worker" if len(lost) == 1 else f"{len(lost)} workers"
     reason = f"{check.reason} - but {workers} on another machine died with operations that are in no history"

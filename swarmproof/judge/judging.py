@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from records.operations import Operation
+from records.operations import JsonLines, Operation
 from records.run_directory import COUNTEREXAMPLE_JSON, VERDICT_JSON, RunDirectory
 from swarmproof.judge import durability, faulting, protocol, remaining, thresholds
 from swarmproof.judge.case import Case
@@ -36,8 +36,11 @@ def judge(run: RunDirectory | Path | str, *, limits: Limits | None = None, write
 def check_history(operations: Iterable[Operation], *, limits: Limits | None = None) -> Verdict:
     """Judge a history alone: linearizability, duplicates, and durability when it has final reads."""
     started = time.monotonic()
-    again = None if isinstance(operations, Iterator) else lambda: operations
-    case = Case(read_history(operations), read_again=again, limits=limits)
+    once = isinstance(operations, Iterator | JsonLines)  # a file may be a pipe
+    again = None if once else lambda: operations
+    history = read_history(operations)
+    unsalvaged = list(operations.unsalvaged_workers) if isinstance(operations, JsonLines) else None
+    case = Case(history, read_again=again, limits=limits, unsalvaged=unsalvaged)
     verdict = verdict_of(case)
     if not case.history.final.any():
         verdict.checks = [check for check in verdict.checks if check.name != durability.NAME]

@@ -231,6 +231,7 @@ GOOD = {"id": 1, "client": 0, "op": "get", "key": "k", "out": None, "call": 1, "
         ({"final": "no"}, "final must be true or false"),
         ({"out": {"hex": "0g"}}, "hexadecimal"),
         ({"key": "\ud800"}, "surrogates"),
+        ({"op": None, "unsalvaged_workers": ["w"]}, "op must be one of"),
     ],
 )
 def test_a_bad_line_is_refused_with_file_and_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -240,7 +241,18 @@ def test_a_bad_line_is_refused_with_file_and_line(tmp_path: Path, change: dict[s
         list(read_jsonl(path))
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "[" * 10_000, "\ufffd", json.dumps(GOOD)])
+def test_what_is_missing_is_told_once_all_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(json.dumps(GOOD) + '\n{"unsalvaged_workers":["b","c"]}\n')
+    history = read_jsonl(path)
+    assert len(list(history)) == len(list(history)) == 1
+    assert history.unsalvaged_workers == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"unsalvaged_workers":"b"}', '{"unsalvaged_workers":[1]}', "{", "[]", "[" * 10_000, "\ufffd", json.dumps(GOOD)],
+)
 def test_garbage_and_repeated_ids_are_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text(json.dumps(GOOD) + "\n" + line + "\n")
