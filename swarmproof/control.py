@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ Reply = dict[str, Any]
 MAX_LINE_BYTES = 1024 * 1024  # a status of hundreds of processes fits
 READ_WITHIN_S = 5.0
 MAX_CONNECTIONS = 16
+# After an accept that failed: what is wrong may be so for a while.
+ACCEPT_AGAIN_S = 0.05
 # A Unix socket whose backlog is full refuses at once instead of letting the caller wait.
 BACKLOG = 128
 # sun_path holds 108 bytes on Linux and 104 on the BSDs and macOS, with the final zero.
@@ -72,17 +75,25 @@ class ControlServer:
         while not self._closing:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError:  # a caller that is gone again, or no descriptors left: the next one is to be answered
+                time.sleep(ACCEPT_AGAIN_S)
+                continue
             self._slots.acquire()
-            threading.Thread(target=self._answer, args=(connection,), name="control-call", daemon=True).start()
+            try:
+                threading.Thread(target=self._answer, args=(connection,), name="control-call", daemon=True).start()
+            except RuntimeError:  # the system has no room for another thread
+                connection.close()
+                self._slots.release()
 
     def _answer(self, connection: socket.socket) -> None:
         try:
             with connection:
                 connection.settimeout(READ_WITHIN_S)
                 # Read in any case: one who is refused while still sending would see a broken pipe, not the reason.
-                line = _read_line(connection)
+                try:
+                    line = _read_line(connection)
+                except OSError:  # it said nothing for so long
+                    line = b""
                 if not may_speak(connection):
                     reply: Reply = {"error": "this supervisor belongs to another user"}
                 else:

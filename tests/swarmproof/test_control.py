@@ -1,5 +1,6 @@
 """The control socket: private, bounded, and never a reason for the run to end."""
 
+import errno
 import json
 import os
 import socket
@@ -138,3 +139,36 @@ def test_the_newest_run_is_found_or_its_absence_said(run: RunDirectory, tmp_path
     server.close()
     with pytest.raises(ControlError, match=r"there is no run in .*nowhere"):
         find_run(None, tmp_path / "nowhere")
+
+
+def test_a_caller_that_says_nothing_is_told_so_and_leaves_no_traceback(
+    run: RunDirectory, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    monkeypatch.setattr(control, "READ_WITHIN_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.settimeout(20)
+        silent.connect(str(run.file(CONTROL_SOCKET)))
+        assert "error" in json.loads(silent.recv(65536))
+        assert silent.recv(65536) == b""
+    assert ask(run, {"n": 1})
+    assert raised == []
+
+
+def test_an_accept_that_fails_does_not_end_the_answers(
+    run: RunDirectory, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+    real = server._listener
+
+    class OutOfDescriptors:
+        def accept(self) -> Any:
+            monkeypatch.setattr(server, "_listener", real)
+            failed.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(server, "_listener", OutOfDescriptors())
+    assert ask(run, {"n": 1})  # for this one the thread was waiting already
+    assert failed.wait(20)
+    assert ask(run, {"n": 2}) == {"asked": {"n": 2}}
