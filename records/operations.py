@@ -385,6 +385,8 @@ def from_json(line: Any) -> Operation:
         raise ValueError("key must be a text")
     if op in ("put", "append", "cas") and "value" not in line:
         raise ValueError(f"{op} needs a value")
+    if op == "cas" and "expect" not in line:
+        raise ValueError("cas needs expect (null for an absent key)")
     if op == "get" and status == OK and "out" not in line:
         raise ValueError("an ok get needs out (null for an absent key)")
     call_ns = _integer(line, "call")
@@ -396,6 +398,8 @@ def from_json(line: Any) -> Operation:
     ok = line.get("ok")
     if op == "cas" and status == OK and not isinstance(ok, bool):
         raise ValueError("an ok cas needs ok: true or false")
+    if op == "cas" and status == OK and ok is False and "out" not in line:
+        raise ValueError("a cas that failed (ok false) needs out, what it saw (null for an absent key)")
     return Operation(
         id=_integer(line, "id"),
         client=_integer(line, "client"),

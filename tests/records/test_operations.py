@@ -223,7 +223,9 @@ GOOD = {"id": 1, "client": 0, "op": "get", "key": "k", "out": None, "call": 1, "
         ({"return": 0}, "return is before call"),
         ({"return": None}, "needs a return time"),
         ({"op": "put"}, "put needs a value"),
-        ({"op": "cas", "value": "v"}, "ok cas needs ok"),
+        ({"op": "cas", "value": "v"}, "cas needs expect"),
+        ({"op": "cas", "value": "v", "status": "info"}, "cas needs expect"),
+        ({"op": "cas", "value": "v", "expect": None}, "ok cas needs ok"),
         ({"out": [1]}, "a value must be"),
         ({"client": "a"}, "client must be a whole number"),
         ({"call": 1 << 63, "return": 1 << 63}, "call must be a whole number"),
@@ -247,6 +249,28 @@ def test_what_is_missing_is_told_once_all_is_read(tmp_path: Path) -> None:
     history = read_jsonl(path)
     assert len(list(history)) == len(list(history)) == 1
     assert history.unsalvaged_workers == ["b", "c"]
+
+
+CAS = {"id": 1, "client": 0, "op": "cas", "key": "k", "expect": "a", "value": "b", "call": 1, "return": 2}
+
+
+@pytest.mark.parametrize("lacking", ["expect", "out"])
+def test_what_a_foreign_cas_does_not_tell_is_not_taken_for_absent(tmp_path: Path, lacking: str) -> None:
+    """Read as null, it would convict a store of what nobody said."""
+    failed = CAS | {"ok": False, "out": "c", "status": "ok"}
+    path = tmp_path / "history.jsonl"
+    path.write_text(json.dumps(failed) + "\n")
+    assert [(op.expect, op.out) for op in read_jsonl(path)] == [("a", "c")]
+    path.write_text(json.dumps({name: value for name, value in failed.items() if name != lacking}) + "\n")
+    with pytest.raises(HistoryError, match=rf"history\.jsonl:1: .*cas .*needs {lacking}"):
+        list(read_jsonl(path))
+
+
+def test_a_cas_that_succeeded_or_was_not_answered_needs_no_out(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    lines = [CAS | {"ok": True, "status": "ok"}, CAS | {"id": 2, "status": "info"}, CAS | {"id": 3, "status": "fail"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [op.out for op in read_jsonl(path)] == [None] * 3
 
 
 @pytest.mark.parametrize(
