@@ -50,6 +50,18 @@ def test_every_scenario_and_built_in_plan_that_the_readme_names_exists() -> None
         assert plan in built_in_plans()
 
 
+def test_every_picture_is_shown_somewhere() -> None:
+    """That each picture which is shown exists, `test_every_link_leads_somewhere` sees."""
+    shown = {
+        (path.parent / target).resolve()
+        for path in DOCUMENTS
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+    }
+    pictures = set((ROOT / "docs" / "images").iterdir())
+    assert sorted(pictures - shown) == []
+    assert (ROOT / "docs" / "images" / "report.png") in shown
+
+
 def test_nothing_speaks_of_a_machine_it_was_made_on() -> None:
     for path in DOCUMENTS:
         assert "/work/" not in path.read_text(encoding="utf-8"), path

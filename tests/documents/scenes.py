@@ -92,6 +92,7 @@ SCENES = {
             Step("swarmproof up envelope:9000 raft", stays="Ctrl-C"),
             Step("swarmproof status", says=("envelope", "leader")),
             Step("swarmproof fault kill leader --restart 1s", says=("killed by SIGKILL",)),
+            Step("swarmproof heal"),
             Step("swarmproof fault pause follower", says=("stands still",)),
             Step("swarmproof heal"),
             Step(f"{LOCUST} -u 20 -t 10s {HOST}", f"{LOCUST} -u 20 -r 20 -t 1s {HOST}", ("envelope echo",)),
