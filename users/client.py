@@ -45,11 +45,13 @@ class Client:
     connects_ahead: bool = True
     #: Protocols whose specification sets the reply timeout do not take it from `--timeout`.
     fixed_timeout_s: ClassVar[float] = 0.0
+    #: The option that sets the reply timeout otherwise.
+    timeout_option: ClassVar[str] = "timeout"
 
     def __init__(self, user: Any, endpoint: Endpoint) -> None:
         self.user = user
         parsed = user.environment.parsed_options
-        self.timeout_s: float = self.fixed_timeout_s or options.value(parsed, "timeout")
+        self.timeout_s: float = self.fixed_timeout_s or options.value(parsed, self.timeout_option)
         self.connect_deadline_s: float = options.value(parsed, "connect_deadline")
         self.pace = new_pace(user)
         self.recording = Recording(user.environment, self.request_type, endpoint.address, user.context)

@@ -1,15 +1,16 @@
 """Users that act as the controller of F00D devices: toggle, wait for the acknowledgement, try again (seed 003).
 
-As in the original, an attempt has a connection and a message id of its own by default, connecting may take 1.0 s,
-the acknowledgement 1.5 s, and between attempts it waits 0.25 s * 2^(n-1) and up to 0.1 s more. An attempt is
-repeated when nothing came back; an acknowledgement that is *wrong* is a failure at once, never hidden by a retry.
+As in the original, an attempt has a connection and a message id of its own by default, connecting may take 1.0 s
+(`--f00d-connect-timeout`), the acknowledgement 1.5 s (`--f00d-timeout`), and between attempts it waits 0.25 s * 2^(n-1)
+(`--f00d-retry-delay`) and up to 0.1 s more (`--f00d-retry-jitter`). An attempt is repeated when nothing came back; an
+acknowledgement that is *wrong* is a failure at once, never hidden by a retry.
 
-`--ack raw` demands exactly the bytes `ACK`. `--ack framed` demands the acknowledgement of this very packet, and
-with `--f00d-connections reuse` lets `--depth` packets share a connection.
+`--ack raw` demands exactly the bytes `ACK`; `--ack any` takes any reply, as the original. `--ack framed` demands the
+acknowledgement of this very packet, and with `--f00d-connections reuse` lets `--depth` packets share a connection.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
@@ -25,21 +26,17 @@ from users.engine.exchange import Exchange
 from users.engine.f00d import F00DExchange
 from users.f00d_metrics import CONNECTION_FAILED, TIMEOUT, DeviceMetrics, samples
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
+from users.options import OptionMistake
 from users.protocol_user import ProtocolUser
 from users.session import CodecSession, Session
 from users.transport import Endpoint
-
-# Seed 003, "Timeouts".
-CONNECT_TIMEOUT_S: Final = 1.0
-IO_TIMEOUT_S: Final = 1.5
-RETRY_DELAY_S: Final = 0.25
-RETRY_JITTER_S: Final = 0.1
 
 _NS_PER_S: Final = 1e9
 _NS_PER_MS: Final = 1e6
 MSG_ID_CHARS: Final = 16
 
 options.offer("depth", "ack", "f00d_connections", "attempts", "engine")
+options.offer("f00d_connect_timeout", "f00d_timeout", "f00d_retry_delay", "f00d_retry_jitter")
 
 
 class RawAck(NamedTuple):
@@ -62,8 +59,8 @@ class RawAckSession(CodecSession):
     unasked_kind = ACK
     malformed_kind = ACK
 
-    def __init__(self) -> None:
-        super().__init__(RawAckDecoder())
+    def __init__(self, decoder: RawAckDecoder | None = None) -> None:
+        super().__init__(decoder or RawAckDecoder())
         self.receive_data = self._receive  # type: ignore[method-assign]
 
     def _receive(self, data: bytes) -> Sequence[RawAck]:
@@ -71,6 +68,20 @@ class RawAckSession(CodecSession):
 
     def example(self, reply: RawAck) -> bytes:
         return reply.data
+
+
+class AnyAckSession(RawAckSession):
+    """The first reply on a connection is its acknowledgement, whatever it says; it may come in pieces."""
+
+    def __init__(self) -> None:
+        super().__init__(RawAckDecoder(accept_any=True))
+        self._is_acknowledged = False
+
+    def _receive(self, data: bytes) -> Sequence[RawAck]:
+        if self._is_acknowledged:
+            return ()
+        self._is_acknowledged = bool(data)
+        return super()._receive(data)
 
 
 class FramedAckSession(CodecSession):
@@ -97,24 +108,34 @@ class FramedAckSession(CodecSession):
         return reply.request_id.encode()
 
 
+_SESSIONS: Final[dict[str, Callable[[], Session]]] = {
+    "raw": RawAckSession,
+    "any": AnyAckSession,
+    "framed": FramedAckSession,
+}
+
+
 class F00DClient(Client):
     """`toggle`: one command, acknowledged, in as many attempts as it takes and is allowed."""
 
     request_type = "f00d"
-    connect_timeout_s = CONNECT_TIMEOUT_S
-    retry_delay_s = RETRY_DELAY_S
-    retry_jitter_s = RETRY_JITTER_S
-    fixed_timeout_s = IO_TIMEOUT_S
+    timeout_option = "f00d_timeout"
 
     def __init__(self, user: Any, endpoint: Endpoint) -> None:
         parsed = user.environment.parsed_options
-        self._framed = options.value(parsed, "ack") == "framed"
+        self._ack: str = options.value(parsed, "ack")
+        self._framed = self._ack == "framed"
         self._reuses = _reuses_connections(parsed)
+        if self._ack == "any" and self._reuses:
+            raise OptionMistake("--ack any takes whatever comes for the acknowledgement: leave out --f00d-connections")
+        self.connect_timeout_s: float = options.value(parsed, "f00d_connect_timeout")
+        self.retry_delay_s: float = options.value(parsed, "f00d_retry_delay")
+        self.retry_jitter_s: float = options.value(parsed, "f00d_retry_jitter")
         self.attempts: int = options.value(parsed, "attempts")
         self.connects_ahead = self._reuses
         self._retrying = Retrying(
             stop=stop_after_attempt(self.attempts),
-            wait=wait_exponential(multiplier=RETRY_DELAY_S) + wait_random(0, RETRY_JITTER_S),
+            wait=wait_exponential(multiplier=self.retry_delay_s) + wait_random(0, self.retry_jitter_s),
             retry=retry_if_exception_type((ConnectFailed, ConnectionLost, ReplyTimeout)),
             before_sleep=self._before_retry,
             sleep=gevent.sleep,
@@ -172,7 +193,7 @@ class F00DClient(Client):
         connection = self.connection
         try:
             if not connection.is_open:
-                connection.open(deadline_s=0, attempt_timeout_s=CONNECT_TIMEOUT_S)
+                connection.open(deadline_s=0, attempt_timeout_s=self.connect_timeout_s)
             msg_id = f"{connection.next_id():016x}"
             data = encode_packet(Packet(TOGGLE, self.device_id, msg_id, state))
         except ConnectFailed:
@@ -205,7 +226,7 @@ class F00DClient(Client):
         self.metrics.retransmit(TIMEOUT if timed_out else CONNECTION_FAILED)
 
     def _session(self) -> Session:
-        return FramedAckSession() if self._framed else RawAckSession()
+        return _SESSIONS[self._ack]()
 
 
 class F00DUser(ProtocolUser):

@@ -27,7 +27,9 @@ class OptionMistake(Exception):
     """A value that an option cannot have, in one sentence."""
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number between these two."""
+
     def whole_number(text: str) -> int:
         try:
             value = int(text)
@@ -46,6 +48,16 @@ def _seconds(text: str) -> float:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
     if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{value:g} is not between 0 and 3600 seconds")
+    return value
+
+
+def _pause(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"{value:g} is not between 0 and 3600 seconds")
     return value
 
@@ -77,14 +89,17 @@ def _mix(text: str) -> str:
     return text.strip()
 
 
+# What an envelope of the largest frame carries; users of a protocol that carries more raise the option's ceiling.
+MAX_PAYLOAD_BYTES: Final = 1_048_554
+
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "payload_bytes": {
-        "type": _whole(0, 1_048_554),
+        "type": whole(0, MAX_PAYLOAD_BYTES),
         "default": 64,
         "help": "size of each random payload in bytes",
     },
     "depth": {
-        "type": _whole(1, MAX_DEPTH),
+        "type": whole(1, MAX_DEPTH),
         "default": 1,
         "help": "requests in flight on each connection; users (-u) stay connections",
     },
@@ -111,7 +126,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "help": "open load: arrivals that no user could issue for so many seconds are dropped and counted",
     },
     "arrivals_seed": {
-        "type": _whole(0, 2**63 - 1),
+        "type": whole(0, 2**63 - 1),
         "default": 0,
         "help": "open load: seed of poisson arrivals",
     },
@@ -131,9 +146,9 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "help": "envelope codec on the wire",
     },
     "ack": {
-        "choices": ["raw", "framed"],
+        "choices": ["raw", "framed", "any"],
         "default": "raw",
-        "help": "F00D acknowledgement: the original's bare ACK, or a framed one that names its packet",
+        "help": "F00D acknowledgement: the original's bare ACK, a framed one that names its packet, or any reply",
     },
     "f00d_connections": {
         "choices": ["attempt", "reuse"],
@@ -141,12 +156,32 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "help": "F00D connections: a new one for each attempt as the original device client, or one kept open",
     },
     "attempts": {
-        "type": _whole(1, 100),
+        "type": whole(1, 100),
         "default": 2,
         "help": "F00D attempts for each packet before it counts as failed",
     },
+    "f00d_connect_timeout": {
+        "type": _seconds,
+        "default": 1.0,
+        "help": "F00D: seconds that connecting may take in each attempt",
+    },
+    "f00d_timeout": {
+        "type": _seconds,
+        "default": 1.5,
+        "help": "F00D: seconds to wait for the acknowledgement in each attempt",
+    },
+    "f00d_retry_delay": {
+        "type": _pause,
+        "default": 0.25,
+        "help": "F00D: seconds before the second attempt, twice as many before each further one",
+    },
+    "f00d_retry_jitter": {
+        "type": _pause,
+        "default": 0.1,
+        "help": "F00D: up to so many seconds more before each attempt, at random",
+    },
     "f00d_metrics_port": {
-        "type": lambda text: text if text == "" else str(_whole(0, 65_535)(text)),
+        "type": lambda text: text if text == "" else str(whole(0, 65_535)(text)),
         "default": "",  # seed 003 has 9400
         "help": "serve the F00D users' metrics as Prometheus text on 127.0.0.1 at this port, such as 9400 (0 picks "
         "one and logs it; worker i of a fleet adds i); without it they are not served",
@@ -172,7 +207,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "help": "RPC dialect: {id, method, params, method_type}, or strict JSON-RPC 2.0",
     },
     "keys": {
-        "type": _whole(1, 1_000_000),
+        "type": whole(1, 1_000_000),
         "default": 40,
         "help": "keys of the key-value store that all users share (half of them for appends)",
     },
@@ -192,13 +227,13 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "help": "where key-value reads are sent: to a node at random, followers too, or to the leader",
     },
     "read_back": {
-        "type": _whole(0, 1_000),
+        "type": whole(0, 1_000),
         "default": 3,
         "help": "keys that each client reads again at once when another node than before acknowledges its writes: "
         "those that it wrote last, which a careless leader takes with it; 0 for none",
     },
     "stale_reads": {
-        "type": _whole(0, 100),
+        "type": whole(0, 100),
         "default": 0,
         "help": "percentage of reads that may be stale: answered by one node alone, never judged for linearizability",
     },
@@ -234,6 +269,19 @@ def value(parsed_options: Any, name: str) -> Any:
     if choices is not None and checked not in choices:
         raise OptionMistake(f"--{name.replace('_', '-')}: {checked!r} is not one of {', '.join(choices)}")
     return checked
+
+
+def carry_payloads_of(most: int) -> None:
+    """Let `--payload-bytes` be as large as this; users that carry less say so (`payload_bytes`)."""
+    OPTIONS["payload_bytes"]["type"] = whole(0, most)
+
+
+def payload_bytes(parsed_options: Any, most: int = MAX_PAYLOAD_BYTES, why: str = "") -> int:
+    """`--payload-bytes` for users whose messages carry `most`. Raises OptionMistake, with `why` it is no more."""
+    size_bytes: int = value(parsed_options, "payload_bytes")
+    if size_bytes > most:
+        raise OptionMistake(f"--payload-bytes: {size_bytes} is more than {most}{why}")
+    return size_bytes
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]

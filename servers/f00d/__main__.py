@@ -4,6 +4,7 @@ import argparse
 
 from prometheus_client import CollectorRegistry
 
+from protocols.f00d import MAX_PAYLOAD_BYTES
 from servers.arguments import (
     add_connection_limits,
     add_metrics_port,
@@ -11,6 +12,7 @@ from servers.arguments import (
     milliseconds,
     port_number,
     server_parser,
+    size_bytes,
 )
 from servers.bugs.planting import add_bug_option, planted
 from servers.connection_group import Limits
@@ -69,6 +71,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="received packets kept for GET /packets",
     )
     limits.add_argument(
+        "--max-payload-bytes",
+        type=size_bytes,
+        default=MAX_PAYLOAD_BYTES,
+        metavar="N",
+        help="a packet that announces more is a decode error",
+    )
+    limits.add_argument(
         "--max-devices",
         type=count,
         default=MAX_DEVICES,
@@ -106,6 +115,7 @@ def main() -> int:
         framed_ack=arguments.ack == "framed",
         delay_s=arguments.delay_ms / 1000,
         keep_packets=arguments.keep_packets,
+        max_payload_bytes=arguments.max_payload_bytes,
         metrics=DeviceMetrics(arguments.max_devices),
         connection_class=None if arguments.bug is None else _connection_with(arguments.bug),
     )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gevent
 
 from protocols.errors import RemoteProtocolError
-from protocols.f00d import RAW_ACK, Packet, PacketDecoder, encode_ack
+from protocols.f00d import MAX_PAYLOAD_BYTES, RAW_ACK, Packet, PacketDecoder, encode_ack
 from servers.connection import CLOSED, IDLE_TIMEOUT, RECEIVED_VIEW, Connection
 from servers.connection_group import ConnectionGroup, Limits
 from servers.f00d.device_metrics import CONNECTION_FAILED, TIMEOUT, UNKNOWN_DEVICE, DeviceCounts, DeviceMetrics
@@ -48,6 +48,7 @@ class Device:
         framed_ack: bool = False,
         delay_s: float = DEFAULT_DELAY_S,
         keep_packets: int = MAX_KEPT_PACKETS,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         metrics: DeviceMetrics | None = None,
         connection_class: "type[DeviceConnection] | None" = None,
     ) -> None:
@@ -55,6 +56,7 @@ class Device:
         self._connection_class = connection_class or DeviceConnection
         self.framed_ack = framed_ack
         self.delay_s = delay_s
+        self.max_payload_bytes = max_payload_bytes
         self.script = script
         self.packets: deque[KeptPacket] = deque(maxlen=keep_packets)
         self.received = 0
@@ -182,7 +184,7 @@ class DeviceConnection(Connection):
 
     def __init__(self, device: Device, group: ConnectionGroup, sock: socket.socket, address: Any) -> None:
         self.device = device
-        self._decoder = PacketDecoder()
+        self._decoder = PacketDecoder(device.max_payload_bytes)
         # timer -> (acknowledgements, whose and when received)
         self._delayed: dict[Any, tuple[bytes, list[tuple[DeviceCounts, float]]]] = {}
         super().__init__(group, sock, address)

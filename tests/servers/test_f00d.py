@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from protocols.f00d import FramedAckDecoder, Packet, encode_packet, new_msg_id
+from protocols.f00d import HEADER_BYTES, FramedAckDecoder, Packet, encode_packet, new_msg_id
 from tests.processes import ServerProcess, wait_until
 from tests.servers.clients import RawClient, http_json, http_request, metric
 
@@ -246,6 +246,13 @@ GARBAGE = {
     "bad_json": b"\xf0\x0d\x01\0\0\0\x02{]",
     "bad_fields": b"\xf0\x0d\x01\0\0\0\x02{}",
 }
+
+
+def test_the_largest_payload_is_an_option() -> None:
+    largest_bytes = len(encode_packet(packet("DEVICE123"))) - HEADER_BYTES
+    with ServerProcess("f00d", "--max-payload-bytes", str(largest_bytes)) as device:
+        assert toggle(device.address, packet("DEVICE123")) == b"ACK"
+        assert toggle(device.address, packet("DEVICE1234")) == b""
 
 
 def test_decode_errors_are_counted_by_reason_and_close_that_connection_only(device: ServerProcess) -> None:

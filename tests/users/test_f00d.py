@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from locust.env import Environment
 
 from records.performance_report import MAX_SAMPLES
 from tests.dishonest.f00d_device import DISCONNECT, NAK, SILENT, Device
@@ -15,7 +18,7 @@ from tests.processes import ROOT
 from tests.users.in_process import in_process
 from users.engine.exchange import Request
 from users.engine.f00d import F00DExchange
-from users.f00d import F00DUser
+from users.f00d import AnyAckSession, F00DUser
 from users.f00d_metrics import samples
 
 DEADLINE_S = 60
@@ -174,3 +177,38 @@ def test_beyond_the_limit_the_report_has_a_choice_of_all_round_trips(happy_path:
     taken = happy_path.take()
     assert (taken.count, len(taken.kept)) == (2 * MAX_SAMPLES, MAX_SAMPLES)
     assert 0.45 < taken.kept.count(2.0) / MAX_SAMPLES < 0.55
+
+
+def test_the_limits_of_an_attempt_are_options() -> None:
+    options = {"f00d_timeout": 0.05, "f00d_connect_timeout": 0.2, "f00d_retry_delay": 0.0, "f00d_retry_jitter": 0.0}
+    with Device((SILENT,), every=1) as device:
+        began_s = time.monotonic()
+        with in_process(F00DUser, f"tcp://127.0.0.1:{device.port}", attempts=3, **options) as (user, told):
+            assert user.client.connect_timeout_s == 0.2
+            assert not user.toggle()
+        elapsed_s = time.monotonic() - began_s
+        assert device.requests == 3
+    assert sum(told.bad.values()) == 1
+    assert elapsed_s < 2, "by default it would take over five seconds"
+
+
+@pytest.mark.parametrize(("ack", "good"), [("raw", False), ("any", True)])
+def test_any_reply_is_an_acknowledgement_if_one_wants_so(ack: str, good: bool) -> None:
+    with (
+        Device((NAK,), every=1, quota=1) as device,
+        in_process(F00DUser, f"tcp://127.0.0.1:{device.port}", ack=ack) as (user, _),
+    ):
+        assert user.toggle() is good
+
+
+def test_any_reply_may_come_in_pieces() -> None:
+    session = AnyAckSession()
+    assert [reply.data for reply in session.receive_data(b"O")] == [b"O"]
+    assert list(session.receive_data(b"K")) == []
+
+
+def test_any_reply_names_no_packet_so_its_connection_is_its_own() -> None:
+    environment = Environment(
+        user_classes=[F00DUser], parsed_options=Namespace(ack="any", f00d_connections="reuse"), host="tcp://127.0.0.1:9"
+    )
+    assert "leave out --f00d-connections" in F00DUser(environment).mistake
