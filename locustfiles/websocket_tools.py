@@ -12,6 +12,9 @@ from locust import constant, task
 from swarmproof.fleet import extension  # noqa: F401  (histograms, the run directory, progress)
 from users.websocket_tools import WebSocketToolsUser
 
+# The reference server streams text of at most 64 Ki characters; the client adds some of its own.
+MAX_CHUNK_CHARS = 60_000
+
 
 class WebSocketTools(WebSocketToolsUser):
     """One session on one WebSocket, `--depth` calls in flight on it."""
@@ -28,7 +31,7 @@ class WebSocketTools(WebSocketToolsUser):
 
     @task(5)
     def stream(self) -> None:
-        self.client.stream(5, self.random_text())
+        self.client.stream(5, self.random_text(MAX_CHUNK_CHARS))
 
     @task(3)
     def slow(self) -> None:

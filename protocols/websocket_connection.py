@@ -134,6 +134,11 @@ class Connection:
         return self._sendable
 
     @property
+    def compressed(self) -> bool:
+        """Whether permessage-deflate was agreed upon."""
+        return self._compressed
+
+    @property
     def close_now(self) -> bool:
         """Whether the TCP connection should be closed once `data_to_send()` is flushed.
 

@@ -275,6 +275,13 @@ class Connection(Sender):
     def lose(self, failure: RequestFailure) -> None:
         self._break(failure)
 
+    def was_disturbed_by_us(self) -> None:
+        """The server answered what is no request (a ping); for those who foretell replies."""
+
+    def wait_for(self, event: Any, timeout_s: float) -> None:
+        """Wait for an event of gevent's, but not longer than this connection lives."""
+        gevent.wait([event, self._gone], timeout=timeout_s, count=1)
+
     def _wait_until_sent(self) -> None:
         give_up_ns = monotonic_ns() + self._timeout_ns
         while self.is_open and len(self._unsent) > MAX_UNSENT_BYTES:

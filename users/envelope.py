@@ -105,7 +105,7 @@ class EnvelopeUser(ProtocolUser):
     client: EnvelopeClient
 
     def configure(self, parsed_options: Any) -> None:
-        self._payload_bytes: int = options.value(parsed_options, "payload_bytes")
+        self._payload_bytes: int = options.payload_bytes(parsed_options)
         self._payloads = Payloads(self._payload_bytes)
 
     def exchange_class(self) -> type[Exchange]:

@@ -27,6 +27,11 @@ def text_pool(size_bytes: int) -> bytes:
     return random_pool(size_bytes).translate(_TO_TEXT)
 
 
+def random_text(size_bytes: int) -> str:
+    """So many random ASCII letters and digits, drawn anew."""
+    return random.randbytes(size_bytes).translate(_TO_TEXT).decode()
+
+
 class Payloads:
     """Random payloads of one size. Shared by all lanes of a user: two replies in flight must never be alike."""
 

@@ -370,7 +370,7 @@ class RaftKvUser(ProtocolUser):
 
     def configure(self, parsed_options: Any) -> None:
         self.keys = Keyspace.of_run(self.environment)
-        self._payload_bytes: int = options.value(parsed_options, "payload_bytes")
+        self._payload_bytes: int = options.payload_bytes(parsed_options)
         self._stale_share: float = options.value(parsed_options, "stale_reads") / 100
         self._anywhere: bool = options.value(parsed_options, "reads") == "anywhere"
 

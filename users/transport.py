@@ -19,6 +19,7 @@ import gevent.socket
 from gevent import Timeout
 
 from protocols.host import format_address
+from protocols.websocket_events import MAX_MESSAGE_BYTES
 from users.failures import ConnectFailed
 
 # Plaintext handed out per read of the TLS layer: one record carries at most 16 KiB.
@@ -38,7 +39,8 @@ _REFUSALS: Final = {
 class Endpoint(NamedTuple):
     """Where a server is. `tls` asks for TLS with the host's name verified, by the CA of `ca_file` (PEM) if given.
 
-    `headers` and `subprotocols` go with a WebSocket's handshake.
+    `headers`, `subprotocols` and `compression` go with a WebSocket's handshake; of its messages none may exceed
+    `max_message_bytes`.
     """
 
     host: str
@@ -48,6 +50,8 @@ class Endpoint(NamedTuple):
     ca_file: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     subprotocols: tuple[str, ...] = ()
+    compression: bool = False
+    max_message_bytes: int = MAX_MESSAGE_BYTES
 
     @property
     def address(self) -> str:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Final, NamedTuple
 from records.violations import PAYLOAD, TYPE
 from users import options
 from users.client import Client, first_difference
-from users.engine.exchange import Exchange
+from users.engine.exchange import Exchange, Request
 from users.engine.websocket_echo import WebSocketEchoExchange
 from users.failures import RequestFailure
+from users.payloads import random_text
 from users.session import Session
 from users.transport import Endpoint
 from users.websocket import WebSocketSession, WebSocketUser
@@ -64,7 +65,7 @@ class WebSocketEchoClient(Client):
 
     def __init__(self, user: Any, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._size_bytes: int = options.value(user.environment.parsed_options, "payload_bytes")
+        self._size_bytes: int = user.payload_bytes(user.environment.parsed_options)
         self._has_ids = self._size_bytes >= TEXT_ID_CHARS
         self._filler = "".join(random.choices(_FILLER, k=_FILLER_POOL_CHARS))
         super().__init__(user, endpoint)
@@ -95,7 +96,7 @@ class WebSocketEchoClient(Client):
 
     def _random_text(self, size: int) -> str:
         if size > _FILLER_POOL_CHARS // 2:
-            return "".join(random.choices(_FILLER, k=size))
+            return random_text(size)
         start = int(random.random() * (_FILLER_POOL_CHARS - size))
         return self._filler[start : start + size]
 
@@ -111,6 +112,19 @@ class WebSocketEchoClient(Client):
         return self._violation(PAYLOAD, name, as_bytes(expected), as_bytes(got), detail)
 
 
+class CompressedEchoExchange(Exchange):
+    """Echoes in the engine, by the client's own methods: what compressed replies look like cannot be foretold."""
+
+    __slots__ = ()
+
+    first_name = "echo text"
+
+    def next_request(self, intended_ns: int) -> Request:
+        client = self.client
+        kind = client.user.next_kind()
+        return Request("echo text" if kind is str else "echo binary", kind, client._size_bytes, intended_ns)
+
+
 class WebSocketEchoUser(WebSocketUser):
     """Abstract user with a `WebSocketEchoClient` as `client`."""
 
@@ -123,11 +137,16 @@ class WebSocketEchoUser(WebSocketUser):
         self._message: str = options.value(parsed_options, "message")
 
     def exchange_class(self) -> type[Exchange]:
-        return WebSocketEchoExchange
+        is_compressed = options.value(self.environment.parsed_options, "compression")
+        return CompressedEchoExchange if is_compressed else WebSocketEchoExchange
+
+    def next_kind(self) -> type:
+        """`str` or `bytes`, as `--message` asks for."""
+        return str if self._message == "text" or (self._message == "both" and random.random() < 0.5) else bytes
 
     def echo(self) -> None:
         """Echo one message of the kind that `--message` asks for."""
-        if self._message == "text" or (self._message == "both" and random.random() < 0.5):
+        if self.next_kind() is str:
             self.client.text()
         else:
             self.client.binary()

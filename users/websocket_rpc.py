@@ -16,7 +16,7 @@ from protocols.rpc import INTERNAL_ERROR, Dialect, RpcReply, decode_reply, encod
 from records.violations import PAYLOAD, SHAPE
 from users import options, request_ids
 from users.client import Client
-from users.engine.exchange import Exchange
+from users.engine.exchange import Exchange, Request
 from users.engine.websocket_rpc import WebSocketRpcExchange
 from users.failures import RequestFailure, ServerRefused
 from users.session import Session
@@ -146,6 +146,18 @@ class WebSocketRpcClient(Client):
         return self._violation(PAYLOAD, "error_test", b"", _bytes(answer.text), detail)
 
 
+class CompressedRpcExchange(Exchange):
+    """Calls in the engine, by the client's own methods: what compressed replies look like cannot be foretold."""
+
+    __slots__ = ()
+
+    first_name = "echo"
+
+    def next_request(self, intended_ns: int) -> Request:
+        method, params = self.client.user.next_call()
+        return Request(method, (method, params), 0, intended_ns)
+
+
 class WebSocketRpcUser(WebSocketUser):
     """Abstract user with a `WebSocketRpcClient` as `client`."""
 
@@ -153,14 +165,24 @@ class WebSocketRpcUser(WebSocketUser):
     client_class: ClassVar[type[Client]] = WebSocketRpcClient
     host = "ws://127.0.0.1:8082"
     client: WebSocketRpcClient
+    # An id, the name of a method, a number, and what JSON puts around them.
+    overhead_bytes = 256
     #: Calls in engine mode, with their weights; the tasks are not run then.
     engine_mix: ClassVar[dict[str, int]] = {"echo": 10, "add": 10, "get_time": 2, "error_test": 1}
 
     def configure(self, parsed_options: Any) -> None:
-        self._payload_bytes: int = options.value(parsed_options, "payload_bytes")
+        self._payload_bytes: int = self.payload_bytes(parsed_options)
 
     def exchange_class(self) -> type[Exchange]:
-        return WebSocketRpcExchange
+        is_compressed = options.value(self.environment.parsed_options, "compression")
+        return CompressedRpcExchange if is_compressed else WebSocketRpcExchange
+
+    def next_call(self) -> tuple[str, dict[str, Any]]:
+        """A method of `engine_mix` by its weight, and params for it."""
+        (method,) = random.choices(list(self.engine_mix), list(self.engine_mix.values()))
+        if method == "echo":
+            return method, self.random_params()
+        return method, dict(zip("ab", self.random_summands(), strict=True)) if method == "add" else {}
 
     def random_params(self) -> dict[str, Any]:
         """Params with a random text of `--payload-bytes` and a number."""

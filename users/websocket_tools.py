@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from protocols.errors import RemoteProtocolError
 from protocols.tool_call import (
+    MAX_CALL_BYTES,
+    MAX_FRAME_BYTES,
     TOOL_EXECUTION_ERROR,
     CallResult,
     HelloAck,
@@ -95,12 +97,6 @@ class ToolSession(WebSocketSession):
         if len(self._gathered) > MAX_GATHERED:
             del self._gathered[next(iter(self._gathered))]
 
-    def ping(self, payload: bytes) -> bytes:
-        """The bytes of a ping, whose pong is a reply."""
-        self._must_be_open()
-        self._ws.send_ping(payload)
-        return b"".join(self._ws.data_to_send())
-
     def receive_data(self, data: bytes) -> list[ToolAnswer]:
         replies: list[ToolAnswer] = []
         for event in self._receive(data):
@@ -111,9 +107,11 @@ class ToolSession(WebSocketSession):
                 continue
             self._has_chatter = True
             if isinstance(event, Opened):
+                self._on_opened()
                 self._ws.send_text(encode_hello(self.session_id, self._token))
-            elif isinstance(event, Pong) and len(event.data) == PING_BYTES:
-                replies.append(ToolAnswer(event.data.hex(), None, None, None, event.data))
+            elif isinstance(event, Pong):
+                if not self._take_pong(event) and len(event.data) == PING_BYTES:
+                    replies.append(ToolAnswer(event.data.hex(), None, None, None, event.data))
             elif isinstance(event, Binary):
                 fault = RemoteProtocolError("binary message in a text dialect")
                 replies.append(ToolAnswer(None, None, fault, None, event.data))
@@ -272,13 +270,18 @@ class WebSocketToolsUser(WebSocketUser):
     client_class: ClassVar[type[Client]] = WebSocketToolsClient
     host = "ws://127.0.0.1:8079"
     client: WebSocketToolsClient
+    default_message_bytes = MAX_FRAME_BYTES
+    max_sent_bytes = MAX_CALL_BYTES
+    # An id, a tool's name, what makes a call unlike all others, and what JSON puts around them.
+    overhead_bytes = 1024
 
     def configure(self, parsed_options: Any) -> None:
-        self._size_bytes: int = options.value(parsed_options, "payload_bytes")
+        self._size_bytes: int = self.payload_bytes(parsed_options)
 
-    def random_text(self) -> str:
-        """`--payload-bytes` characters."""
-        return random.randbytes((self._size_bytes + 1) // 2).hex()[: self._size_bytes]
+    def random_text(self, max_chars: int = MAX_CALL_BYTES) -> str:
+        """`--payload-bytes` characters, or `max_chars` if they are fewer."""
+        size_bytes = min(self._size_bytes, max_chars)
+        return random.randbytes((size_bytes + 1) // 2).hex()[:size_bytes]
 
 
 def _wrong_result(outputs: list[Any], gathered: Gathered | None, wanted: _Wanted) -> str:

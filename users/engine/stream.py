@@ -231,6 +231,10 @@ class StreamExchange(Exchange):
                 pending[request.request_id] = request
             answered = 0
 
+    def was_disturbed_by_us(self) -> None:
+        """What the server said between its replies had been asked for (a pong): the next trial need not wait longer."""
+        self._next_trial = FIRST_TRIAL_REPLIES
+
     def at_boundary(self) -> bool:
         """Whether the parser has nothing of an unfinished reply, so that it can be left out."""
         session: Any = self.session
