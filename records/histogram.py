@@ -21,7 +21,7 @@ _SUB_BUCKET_HALF_MAGNITUDE = 10
 _SUB_BUCKET_HALF = 1 << _SUB_BUCKET_HALF_MAGNITUDE
 _SUB_BUCKETS = _SUB_BUCKET_HALF << 1
 # From so many values on, counting them in a table of all buckets (some 24,000) is faster than sorting them.
-_MANY = 4_000
+_MANY = 1_000
 
 Ints = NDArray[np.int64]
 
@@ -140,9 +140,17 @@ def merge(histograms: list[Histogram]) -> Histogram:
         return Histogram()
     if len(filled) == 1:
         return filled[0]
-    indices, inverse = np.unique(np.concatenate([item.indices for item in filled]), return_inverse=True)
-    counts = np.zeros(len(indices), dtype=np.int64)
-    np.add.at(counts, inverse, np.concatenate([item.counts for item in filled]))
+    together = np.concatenate([item.indices for item in filled])
+    added = np.concatenate([item.counts for item in filled])
+    if len(together) >= _MANY:
+        table = np.zeros(int(together.max()) + 1, dtype=np.int64)
+        np.add.at(table, together, added)
+        indices = np.flatnonzero(table)
+        counts = table[indices]
+    else:
+        indices, inverse = np.unique(together, return_inverse=True)
+        counts = np.zeros(len(indices), dtype=np.int64)
+        np.add.at(counts, inverse, added)
     return Histogram(
         indices,
         counts,

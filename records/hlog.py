@@ -5,7 +5,7 @@ spaces as underscores, service times under ``service/<name>``. Times count from 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ def new_hdr_histogram() -> Any:
 def to_hdr(histogram: Histogram) -> Any:
     """The library's histogram of the same counts."""
     result = new_hdr_histogram()
-    values = lowest_equivalent_us(histogram.indices).tolist()
-    for value, count in zip(values, histogram.counts.tolist(), strict=True):
-        result.record_value(value, count)
+    if len(histogram.indices):
+        np.frombuffer(result.counts, dtype=np.uint64)[histogram.indices] = histogram.counts
+        result.min_value, result.max_value = lowest_equivalent_us(histogram.indices[[0, -1]]).tolist()
+        result.total_count = histogram.total
     return result
 
 
@@ -45,24 +46,38 @@ def tag_of(operation: str, kind: str) -> str:
     return _SERVICE_PREFIX + name if kind == SERVICE else name
 
 
-def write_hlog(store: LatencyStore, path: Path, start_time_s: float = 0.0) -> None:
-    """Write the whole store; ``start_time_s`` is the wall-clock time of its first second."""
+def write_hlog(
+    store: LatencyStore, path: Path, start_time_s: float = 0.0, pause: Callable[[], None] | None = None
+) -> None:
+    """Write the whole store; ``start_time_s`` is the wall-clock time of its first second.
+
+    `pause` is called after each line. A reader sees the old file or the whole new one.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write("#[Histogram log format version 1.3]\n")
+            file.write(f"#[StartTime: {start_time_s:.3f} (seconds since epoch)]\n")
+            file.write('"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n')
+            for line in _lines(store):
+                file.write(line)
+                if pause is not None:
+                    pause()
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _lines(store: LatencyStore) -> Iterator[str]:
     seconds = store.seconds()
-    first = seconds[0] if seconds else 0
-    with path.open("w", encoding="utf-8") as file:
-        file.write("#[Histogram log format version 1.3]\n")
-        file.write(f"#[StartTime: {start_time_s:.3f} (seconds since epoch)]\n")
-        file.write('"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n')
-        for second in seconds:
-            for operation in store.operations():
-                for kind in (RESPONSE, SERVICE):
-                    histogram = store.histogram(operation, kind, second, second + 1)
-                    if histogram.total:
-                        payload = to_hdr(histogram).encode().decode("ascii")
-                        maximum = histogram.max_us
-                        file.write(
-                            f"Tag={tag_of(operation, kind)},{second - first:.3f},1.000,{maximum:.3f},{payload}\n"
-                        )
+    for second in seconds:
+        for operation in store.operations():
+            for kind in (RESPONSE, SERVICE):
+                histogram = store.histogram(operation, kind, second, second + 1)
+                if histogram.total:
+                    payload = to_hdr(histogram).encode().decode("ascii")
+                    at = f"{second - seconds[0]:.3f},1.000,{histogram.max_us:.3f}"
+                    yield f"Tag={tag_of(operation, kind)},{at},{payload}\n"
 
 
 def read_hlog(path: Path) -> dict[str, Histogram]:

@@ -37,6 +37,9 @@ SERVICE = "service"
 #: Raw samples kept per operation before they are folded early: bounds memory when nobody calls ``take``.
 FOLD_AFTER_SAMPLES = 65_536
 
+#: Histograms of one second (or of the whole run) that wait until they are merged: many at once cost less than each.
+_MERGE_AT = 16
+
 _NS_PER_S = 1_000_000_000
 _NS_PER_US = 1_000
 
@@ -160,17 +163,23 @@ class _Second:
         self.response = [merge(self.response)]
         self.service = [merge(self.service)]
 
+    def histogram(self, kind: str) -> Histogram:
+        if len(self.response) != 1:
+            self.compact()
+        found: list[Histogram] = getattr(self, kind)
+        return found[0]
+
     def pack(self) -> list[Any]:
         self.compact()
         return [self.outcomes, self.response[0].pack(), self.service[0].pack()]
 
-    def add_packed(self, packed: list[Any]) -> None:
-        outcomes, response, service = packed
+    def add(self, outcomes: list[int], response: Histogram, service: Histogram) -> None:
         for outcome in OUTCOMES:
             self.outcomes[outcome] += outcomes[outcome]
-        self.response.append(Histogram.unpack(response))
-        self.service.append(Histogram.unpack(service))
-        self.compact()
+        self.response.append(response)
+        self.service.append(service)
+        if len(self.response) >= _MERGE_AT:
+            self.compact()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +220,17 @@ class LatencyStore:
         self._totals: dict[str, _Second] = defaultdict(_Second)
 
     @classmethod
-    def load(cls, run: RunDirectory, on_damage: Callable[[Path], None] | None = None) -> "LatencyStore":
+    def load(
+        cls,
+        run: RunDirectory,
+        on_damage: Callable[[Path], None] | None = None,
+        pause: Callable[[], None] | None = None,
+    ) -> "LatencyStore":
         """Add up all processes' files of a run; a file cut off in its last record is read up to there.
 
         The seconds are of the clock that the run itself was timed by, wherever and whenever it is read. A file that
         holds something else is told to `on_damage` and read no further. Errors: RunDirectoryError without it.
+        `pause` is called after each delta.
         """
         load = _load_of_run(run)
         store = cls(_clock_of(load), _moment(load, "start_ns"), _moment(load, "end_ns"))
@@ -223,6 +238,8 @@ class LatencyStore:
             try:
                 for delta in read_deltas(path):
                     store.add(delta)
+                    if pause is not None:
+                        pause()
             except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
                 if on_damage is None:
                     raise RunDirectoryError(f"{path} is damaged: it holds something that is no latencies") from error
@@ -241,8 +258,10 @@ class LatencyStore:
             own = self._seconds[operation]
             for second, packed in seconds.items():
                 at_s = int(second) + shift_s
-                own.setdefault(at_s, _Second()).add_packed(packed)
-                self._totals[operation].add_packed(packed)
+                outcomes, response, service = packed
+                found = outcomes, Histogram.unpack(response), Histogram.unpack(service)
+                own.setdefault(at_s, _Second()).add(*found)
+                self._totals[operation].add(*found)
                 if not span:  # written before there were spans
                     self._samples_ns = _joined(self._samples_ns, (at_s * _NS_PER_S, (at_s + 1) * _NS_PER_S))
 
@@ -266,7 +285,7 @@ class LatencyStore:
         end_s: int | None = None,
     ) -> Histogram:
         """All values of one operation (or of all) in seconds ``start_s <= second < end_s``."""
-        return merge([item for second in self._select(operation, start_s, end_s) for item in getattr(second, kind)])
+        return merge([second.histogram(kind) for second in self._select(operation, start_s, end_s)])
 
     def outcomes(
         self, operation: str | None = None, start_s: int | None = None, end_s: int | None = None
@@ -325,7 +344,7 @@ class LatencyStore:
                 continue
             buckets = [found for name in names if (found := self._seconds.get(name, {}).get(second)) is not None]
             outcomes = [sum(bucket.outcomes[outcome] for bucket in buckets) for outcome in OUTCOMES]
-            histogram = merge([item for bucket in buckets for item in getattr(bucket, kind)])
+            histogram = merge([bucket.histogram(kind) for bucket in buckets])
             yield second, histogram, (outcomes[0], outcomes[1], outcomes[2], outcomes[3])
 
     def write_csv(self, path: Path) -> None:

@@ -8,13 +8,9 @@ Locust's own reports. Once a second the commanding process writes a line of prog
 
 import logging
 import os
-import platform
-import re
 import secrets
 import socket
-import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +19,11 @@ from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
 from records.clock import read_clock
-from records.hlog import write_hlog
 from records.latency import LatencyStore
 from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
-from records.run_directory import (
-    CONTROL_SOCKET,
-    LATENCY_HLOG,
-    REQUESTS_CSV,
-    REQUESTS_JSON,
-    RUN_JSON,
-    RunDirectory,
-    RunDirectoryError,
-)
+from records.run_directory import CONTROL_SOCKET, RUN_JSON, RunDirectory, RunDirectoryError
 from swarmproof.control import ControlError, ask
 from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
@@ -47,11 +34,13 @@ from swarmproof.fleet.interrupts import interrupt_in_main_greenlet
 from swarmproof.fleet.last_reports import hear_out
 from swarmproof.fleet.late_join import hold_spawning_until_init
 from swarmproof.fleet.little import LittlesLaw, applies, lanes_of
+from swarmproof.fleet.load_facts import describe_load, scenario_of
 from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
 from swarmproof.fleet.metrics import add_options as add_metrics_options
 from swarmproof.fleet.metrics import serve as serve_metrics
 from swarmproof.fleet.progress_line import progress_line
+from swarmproof.fleet.results import Results
 from swarmproof.fleet.roll import Roll
 from swarmproof.fleet.shipping import Receiver, Shipper
 from swarmproof.fleet.unreported import Unreported
@@ -72,8 +61,6 @@ RESEND = "swarmproof_resend"
 
 #: Whether a supervisor has told where the records go; then nobody else may.
 _given_by_supervisor = False
-
-_SECRET_OPTION = re.compile(r"password|secret|token|auth|key", re.IGNORECASE)
 
 
 class RunExtension:
@@ -97,6 +84,7 @@ class RunExtension:
         self._offered = Offered()
         self._little = LittlesLaw()
         self._unreported = Unreported()
+        self._results = Results()
         self._clock = read_clock()
         self._watch = Watch({})
         self._aborted = ""
@@ -146,6 +134,7 @@ class RunExtension:
             self._metrics = serve_metrics(self)
 
     def on_test_start(self, **_: Any) -> None:
+        self._results.forget()
         if self.is_worker:
             self._start_worker()
         else:
@@ -183,7 +172,9 @@ class RunExtension:
         self.store = LatencyStore(self._clock, self._start_ns)
         self._note_thresholds(options)
         self._watch, self._aborted = Watch(self.run.read_json(RUN_JSON) or {}), ""
-        self.run.update_json(RUN_JSON, {"load": self._describe_load(options)})
+        role = "master" if self.is_master else "standalone"
+        described = describe_load(self.environment, role, self._start_ns, self._clock, self._offered.rate)
+        self.run.update_json(RUN_JSON, {"load": described})
         self._progress = ProgressWriter(self.run)
         if self.is_master:
             self._receiver = Receiver(self.run)
@@ -202,11 +193,11 @@ class RunExtension:
         if self._home is not None and not self._first_run:
             return self._next_of_supervisor(self._home)
         if not (self._home or options.run_dir):
-            return RunDirectory.create("runs", self._scenario())
+            return RunDirectory.create("runs", scenario_of(options))
         path = self._home or Path(options.run_dir)
         if self.run is not None and path.absolute() == self.run.path.absolute():
             # Started again from the web UI: a run directory holds one run.
-            return RunDirectory.create(path.parent, self._scenario())
+            return RunDirectory.create(path.parent, scenario_of(options))
         run = RunDirectory(path.absolute())
         if any(run.latency_dir.glob("*")):
             raise RunDirectoryError(f"--run-dir {path} holds a run already; name another")
@@ -220,7 +211,7 @@ class RunExtension:
     def _next_of_supervisor(self, home: Path) -> RunDirectory:
         """A directory for a test that was started again: the supervisor makes it, for its faults go there, too."""
         if not (home / CONTROL_SOCKET).exists():
-            return RunDirectory.create(home.parent, self._scenario())
+            return RunDirectory.create(home.parent, scenario_of(self.environment.parsed_options))
         try:
             return RunDirectory(Path(ask(RunDirectory(home), {"command": "next-run"})["run"]))
         except (ControlError, KeyError) as error:
@@ -237,29 +228,6 @@ class RunExtension:
         recorder.start(directory, process)
         self._process = process
         self.environment.runner.send_message(HELLO, {"is_remote": self._shipper.is_remote})
-
-    def _describe_load(self, options: Any) -> dict[str, Any]:
-        return {
-            "locustfile": self._scenario(),
-            "users": options.num_users,
-            "spawn_rate": options.spawn_rate,
-            "host": self.environment.host,
-            "role": "master" if self.is_master else "standalone",
-            "start_ns": self._start_ns,
-            "start_time": time.time(),
-            "clock": self._clock,
-            "rate": self._offered.rate,
-            "versions": {
-                "python": platform.python_version(),
-                **{name: metadata.version(name) for name in ("locust", "gevent", "swarmproof")},
-            },
-            "arguments": _without_secrets(sys.argv[1:]),
-        }
-
-    def _scenario(self) -> str:
-        options = self.environment.parsed_options
-        name = getattr(options, "locustfile", "") or "locust"
-        return Path(str(name).split(",", maxsplit=1)[0]).stem
 
     # -- while it runs -----------------------------------------------------------------------------------------
 
@@ -374,9 +342,11 @@ class RunExtension:
         if not self.is_worker and self._loads:
             self._loads, self._end_ns = False, self._stopping_ns or time.monotonic_ns()
             self.store.end_ns = self._end_ns
-            self._finish()
             if self.environment.web_ui:
-                thresholds.tell(self.environment, self.run)
+                self._finish()
+                thresholds.tell(self.environment, self.run, self.recorded)
+            elif self.run is not None:  # `quit` comes next, and a master's workers have not been told to stop yet
+                self._note_end(self.run)
 
     def html_sections(self, theme: str) -> str:
         """For Locust's HTML report."""
@@ -410,37 +380,44 @@ class RunExtension:
         if advice := self._offered.advice():
             logger.error("%s", advice)
         if self.run and not self.supervised:
-            print_summary(self.run, LatencyStore.load(self.run), self._offered)
+            print_summary(self.run, self.recorded(), self._offered)
         if self.thresholds:
             print("\n".join(thresholds.lines(self.thresholds)))
 
+    def recorded(self) -> LatencyStore:
+        """All that the processes of the run have written down by now. Errors: RunDirectoryError."""
+        assert self.run is not None
+        return self._results.store(self.run, self._end_ns or time.monotonic_ns())
+
     def _finish(self) -> None:
         """Write what is made of the whole run; may be called again when more has arrived."""
-        if self.run is None:
-            return
-        store = LatencyStore.load(self.run)
-        store.end_ns = self._end_ns or time.monotonic_ns()
+        if self.run is not None:
+            load = self._note_end(self.run)
+            self._results.write(self.run, load["end_ns"], load.get("start_time", 0.0))
+
+    def _note_end(self, run: RunDirectory) -> dict[str, Any]:
+        """What run.json says of the load when it is over."""
         roll = self._roll.facts()
-        load = (self.run.read_json(RUN_JSON) or {}).get("load", {})
+        lost = roll["lost_workers"]
+        missing = self._unreported.facts(self.store, self.recorded(), lost, roll["unsalvaged_workers"]) if lost else {}
+        load: dict[str, Any] = (run.read_json(RUN_JSON) or {}).get("load", {})
         load |= {
-            "end_ns": store.end_ns,
-            "end_time": time.time(),
+            "end_ns": self._end_ns or time.monotonic_ns(),
+            "end_time": load.get("end_time") or time.time(),
             **roll,
             **(self._clocks.facts() if self._clocks else {}),
             "aborted": self._aborted,
             **self._health.facts(),
             **self._offered.facts(),
             **(self._little.facts() if applies(self.environment, self._offered.rate) else {}),
-            **self._unreported.facts(self.store, store, roll["lost_workers"], roll["unsalvaged_workers"]),
+            **missing,
             "errors": [
                 {"operation": error.name, "error": error.error, "count": error.occurrences}
                 for error in self.environment.runner.errors.values()
             ],
         }
-        self.run.update_json(RUN_JSON, {"load": load})
-        write_hlog(store, self.run.file(LATENCY_HLOG), load.get("start_time", 0.0))
-        store.write_csv(self.run.file(REQUESTS_CSV))
-        store.write_json(self.run.file(REQUESTS_JSON))
+        run.update_json(RUN_JSON, {"load": load})
+        return load
 
 
 def _is_same_directory(directory: Path, token: str) -> bool:
@@ -449,18 +426,6 @@ def _is_same_directory(directory: Path, token: str) -> bool:
         return bool(token) and (directory / ".token").read_text(encoding="ascii") == token
     except OSError:
         return False
-
-
-def _without_secrets(arguments: list[str]) -> list[str]:
-    """The command line with the values of passwords, tokens and keys left out: it goes into run.json."""
-    result: list[str] = []
-    hide_next = False
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        secret = name.startswith("-") and _SECRET_OPTION.search(name) is not None
-        result.append("***" if hide_next else f"{name}=***" if secret and equals else argument)
-        hide_next = secret and not equals
-    return result
 
 
 def _add_options(parser: Any) -> None:

@@ -8,6 +8,7 @@ run.json, is a case of `--junit-xml FILE`, and a missed one makes the exit code 
 
 import argparse
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,17 +69,18 @@ def _writable(text: str) -> str:
     return text
 
 
-def conclude(environment: Any, run: RunDirectory) -> Check | None:
-    """Measure the limits of a run that is over, and write what came of them. None: nothing was asked for."""
+def conclude(environment: Any, run: RunDirectory, recorded: Callable[[], LatencyStore]) -> Check | None:
+    """Measure the limits of a run that is over, and write what came of them. None: nothing was asked for.
+
+    `recorded` gives the latencies of all processes.
+    """
     options = environment.parsed_options
     limits = given(options)
     junit = getattr(options, "junit_xml", "")
     if not limits and not junit:
         return None
     facts = run.read_json(RUN_JSON) or {}
-    case = Case(
-        read_history(()), faults=read_faults(run), latency=LatencyStore.load(run), facts={**facts, "thresholds": limits}
-    )
+    case = Case(read_history(()), faults=read_faults(run), latency=recorded(), facts={**facts, "thresholds": limits})
     check = thresholds.check(case)
     run.update_json(RUN_JSON, {"threshold_results": check.to_json()})
     if junit:
@@ -120,9 +122,9 @@ def lines(check: Check) -> list[str]:
     return found
 
 
-def tell(environment: Any, run: RunDirectory | None) -> None:
+def tell(environment: Any, run: RunDirectory | None, recorded: Callable[[], LatencyStore]) -> None:
     """After a run that was started in the web UI, which goes on without exit code."""
-    check = conclude(environment, run) if run is not None else None
+    check = conclude(environment, run, recorded) if run is not None else None
     for line in lines(check) if check is not None else ():
         logger.info("%s", line)
 
@@ -137,7 +139,7 @@ def _on_quitting(environment: Any, **_: Any) -> None:
     run: RunDirectory | None = extension.run
     if run is None:
         return
-    check = extension.thresholds = conclude(environment, run)
+    check = extension.thresholds = conclude(environment, run, extension.recorded)
     if check is None or check.verdict != MISSED or environment.process_exit_code is not None:
         return
     counts = read_violations(run)[0]

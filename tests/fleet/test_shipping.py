@@ -6,7 +6,7 @@ import pytest
 
 from records.run_directory import RunDirectory
 from swarmproof.fleet import shipping
-from swarmproof.fleet.extension import _without_secrets
+from swarmproof.fleet.load_facts import without_secrets
 from swarmproof.fleet.shipping import MAX_UNSHIPPED_DELTAS, Receiver, Shipper
 
 
@@ -53,7 +53,7 @@ def test_deltas_for_an_unreachable_master_are_bounded() -> None:
 
 def test_passwords_do_not_reach_the_run_directory() -> None:
     command = ["--web-login", "--tls-key=/k", "--password", "hunter2", "-u", "20", "--api-token=abc"]
-    assert _without_secrets(command) == [
+    assert without_secrets(command) == [
         "--web-login",
         "--tls-key=***",
         "--password",

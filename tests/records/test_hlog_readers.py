@@ -5,12 +5,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
+from hypothesis import given
+from hypothesis import strategies as st
 
-from records.hlog import new_hdr_histogram, write_hlog
-from records.latency import LatencyRecorder, LatencyStore
+from records.histogram import HIGHEST_US, Histogram, lowest_equivalent_us
+from records.hlog import new_hdr_histogram, tag_of, to_hdr, write_hlog
+from records.latency import RESPONSE, SERVICE, LatencyRecorder, LatencyStore
 
 S = 1_000_000_000
 US = 1_000
@@ -53,6 +57,37 @@ def test_the_librarys_log_reader_gives_every_interval_and_every_value(store: Lat
     assert total.get_total_count() == 2 * 3001  # response and service times
     assert min(starts_ms) == 1_700_000_000_000
     assert total.get_value_at_percentile(50) == pytest.approx(store.summary().p50_us, rel=0.001)
+
+
+def recorded_one_by_one(histogram: Histogram) -> HdrHistogram:
+    """The library's histogram, made by the library's own way of counting."""
+    result: HdrHistogram = new_hdr_histogram()
+    for value, count in zip(lowest_equivalent_us(histogram.indices), histogram.counts, strict=True):
+        assert result.record_value(int(value), int(count))
+    return result
+
+
+@given(st.lists(st.integers(min_value=0, max_value=HIGHEST_US * 2), max_size=200))
+def test_counts_that_are_copied_are_those_that_the_library_would_have(values: list[int]) -> None:
+    histogram = Histogram.of(np.array(values, dtype=np.int64))
+    ours, theirs = to_hdr(histogram), recorded_one_by_one(histogram)
+    assert (ours.min_value, ours.max_value, ours.total_count) == (theirs.min_value, theirs.max_value, len(values))
+    assert ours.encode() == theirs.encode()
+
+
+def test_the_log_has_one_line_for_each_second_operation_and_kind(store: LatencyStore, log: Path) -> None:
+    lines = [
+        f"Tag={tag_of(operation, kind)},{second - 100:.3f},1.000,{histogram.max_us:.3f},"
+        f"{recorded_one_by_one(histogram).encode().decode('ascii')}"
+        for second in store.seconds()
+        for operation in ("kv append", "odd, name")
+        for kind in (RESPONSE, SERVICE)
+        if (histogram := store.histogram(operation, kind, second, second + 1)).total
+    ]
+    written = log.read_text().splitlines()
+    assert written[:2] == ["#[Histogram log format version 1.3]", "#[StartTime: 1700000000.000 (seconds since epoch)]"]
+    assert written[3:] == lines
+    assert [path.name for path in log.parent.iterdir()] == [log.name], "nothing unfinished is left"
 
 
 def test_the_java_log_processor_says_the_same_percentiles(store: LatencyStore, log: Path) -> None:
