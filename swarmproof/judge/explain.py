@@ -22,6 +22,7 @@ from swarmproof.judge.history import (
     Value,
 )
 from swarmproof.judge.lineage import CYCLE, SPLIT_BRAIN, Finding
+from swarmproof.judge.linearizability import REFUSED_MATCH
 
 #: Operations shown: the zone algorithm never needs more.
 MAX_OPERATIONS = 4
@@ -150,6 +151,8 @@ class _Writer:
                     f"{self.write(rows[0])} and {self.write(rows[1])} both followed from the same version of key "
                     f"{self.key}: two leaders accepted a write each (split brain)"
                 )
+            case kind if kind == REFUSED_MATCH:
+                return f"{self.read(rows[0])}, the very value that it demanded: it cannot have failed"
             case kind if kind == CYCLE:
                 return f"{self.write(rows[0])} followed, through other cas, from its own result: that cannot begin"
             case kind if kind == APPLIED_TWICE:

@@ -54,6 +54,7 @@ class History:
     ``wrote``   node of the written value (put, append, cas), NONE for get and delete
     ``before``  node seen: the value read (get, failed cas) or demanded (successful or unanswered cas)
     ``version`` the server's version of the key in the reply, NO_VERSION where it told none
+    ``refused_matches`` rows of failed cas that told of seeing the very value that they demanded
     ``node_key``, ``values``, ``initial``: per node its key and value; per key its node for "absent"
     """
 
@@ -74,6 +75,7 @@ class History:
     version: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     stale: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
     final: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
+    refused_matches: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.id)
@@ -132,6 +134,7 @@ def _read(operations: Iterable[Operation], widen_ns: Mapping[str, int]) -> Histo
     initial: list[int] = []
     rows: list[tuple[Any, ...]] = []
     chunks: list[NDArray[np.int64]] = []
+    refused_matches: list[int] = []
 
     for operation in operations:
         key_text = operation.key
@@ -160,17 +163,14 @@ def _read(operations: Iterable[Operation], widen_ns: Mapping[str, int]) -> Histo
                 expect = operation.expect
                 if status == STATUS_OK and operation.ok is False:
                     kind = FAILED_CAS
-                    # "Failed, because the value was the one expected" tells nothing: such a reply is no read.
-                    told = operation.out != expect
+                    if operation.out == expect:
+                        refused_matches.append(len(chunks) * _CHUNK_ROWS + len(rows))
                     expect = operation.out
-                else:
-                    told = True
-                if told:
-                    before = table.get(expect, NONE)
-                    if before < 0:
-                        before = table[expect] = len(values)
-                        node_key.append(key)
-                        values.append(expect)
+                before = table.get(expect, NONE)
+                if before < 0:
+                    before = table[expect] = len(values)
+                    node_key.append(key)
+                    values.append(expect)
             if kind != FAILED_CAS:
                 value = operation.value
                 wrote = table.get(value, NONE)
@@ -207,13 +207,15 @@ def _read(operations: Iterable[Operation], widen_ns: Mapping[str, int]) -> Histo
     table_of_rows = np.concatenate(chunks) if chunks else np.zeros((0, len(_COLUMNS)), np.int64)
     column: list[Any] = [np.ascontiguousarray(table_of_rows[:, number]) for number in range(len(_COLUMNS))]
     column[11:] = [flags.astype(np.bool_) for flags in column[11:]]
-    return History(
+    history = History(
         keys,
         values,
         np.array(node_key, dtype=np.int64),
         np.array(initial, dtype=np.int64),
         *column,
     )
+    history.refused_matches = np.array(refused_matches, dtype=np.int64)
+    return history
 
 
 #: The columns of one gathered row, in the order of History's fields.

@@ -37,6 +37,7 @@ from swarmproof.judge.search import (
 from swarmproof.judge.tombstones import named_version
 
 NO_ORDER = "no order"
+REFUSED_MATCH = "refused match"
 
 #: Seconds for all general searches of one history together.
 TOTAL_SEARCH_S = 20.0
@@ -81,6 +82,10 @@ def check(history: History, limits: Limits | None = None) -> Linearizability:
         for key in doubtful & set(relaxed):
             suspects[key] = relaxed[key]
             to_search.discard(key)
+    for key, finding in _refused_matches(history).items():
+        if key in to_search or key not in suspects:
+            suspects[key] = finding
+            to_search.discard(key)
     result.findings = {key: finding for key, finding in suspects.items() if key not in to_search}
     _search_keys(history, sorted(to_search), limits, result)
     return result
@@ -95,6 +100,16 @@ def _suspects(history: History, lineage: Lineage) -> dict[int, Finding]:
     for finding in _zone_findings(history, lineage, excluded):
         suspects[finding.key] = finding
     return suspects
+
+
+def _refused_matches(history: History) -> dict[int, Finding]:
+    """Per key the first cas that failed and told of seeing what it demanded: no order explains that reply."""
+    rows = history.refused_matches
+    rows = rows[np.argsort(history.ret[rows], kind="stable")]
+    findings: dict[int, Finding] = {}
+    for key, row in zip(history.key[rows].tolist(), rows.tolist(), strict=True):
+        findings.setdefault(key, Finding(key, REFUSED_MATCH, (row,)))
+    return findings
 
 
 def _zone_findings(history: History, lineage: Lineage, excluded: Bools) -> list[Finding]:

@@ -10,6 +10,7 @@ from swarmproof.judge.explain import counterexample
 from swarmproof.judge.faulting import is_on_cluster
 from swarmproof.judge.history import APPEND, CAS, NEVER, STATUS_OK
 from swarmproof.judge.lineage import CYCLE, SPLIT_BRAIN
+from swarmproof.judge.linearizability import REFUSED_MATCH
 from swarmproof.judge.verdict import INVALID, NOT_APPLICABLE, UNKNOWN, VALID, Check, grouped
 
 #: After the last heal a store must acknowledge writes again within this time: twenty election timeouts.
@@ -37,7 +38,7 @@ _GENERATOR_FACTS = (
 _KEYS_NAMED = 3
 
 #: Findings that name the fault are shown before those that only say that something is impossible.
-_TELLING = frozenset({ABORTED, APPLIED_TWICE, CYCLE, SPLIT_BRAIN})
+_TELLING = frozenset({ABORTED, APPLIED_TWICE, CYCLE, REFUSED_MATCH, SPLIT_BRAIN})
 
 
 def linearizability(case: Case) -> Check:

@@ -99,7 +99,7 @@ def change(rng: random.Random, history: list[Operation], flavour: str) -> list[O
     op = rng.choice(history)
     values = [other.value for other in history if other.value is not None]
     reads = [other for other in history if other.op == "get" and other.status == "ok"]
-    what = rng.choice([0, 0, 0, 0, 1, 1, 2, 3, 3, 4, 4, 5, 6])
+    what = rng.choice([0, 0, 0, 0, 1, 1, 2, 3, 3, 4, 4, 5, 6, 7])
     if what <= 2 and reads:
         read = rng.choice(reads)
         lists = ["".join(rng.sample(values, rng.randint(1, len(values))))] if values else []
@@ -121,4 +121,6 @@ def change(rng: random.Random, history: list[Operation], flavour: str) -> list[O
         op.expect = rng.choice([None, *values])
         if op.status == "ok":
             op.ok = True
+    elif what == 7 and op.op == "cas" and op.status == "ok":
+        op.ok, op.out = False, rng.choice([op.expect, op.out, *values])
     return history

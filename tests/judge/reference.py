@@ -31,18 +31,14 @@ def _one_key(history: list[Operation]) -> bool:
     deletes = [op for op in history if op.op == "delete"]
     named = {op.version for op in deletes if op.status == "ok" and op.version}
     nameless = [op for op in deletes if not (op.status == "ok" and op.version)]
-    asked = {
-        op.version
-        for op in history
-        if op.status == "ok" and op.version and op.out is None and _tells_value(op) and op.op != "delete"
-    }
+    asked = {op.version for op in history if op.status == "ok" and op.version and op.out is None and _tells_value(op)}
     strangers = asked - named
     free = strangers if len(strangers) <= len(nameless) else set()
     return _place(history, None, None, {}, (named | free, free))
 
 
 def _tells_value(op: Operation) -> bool:
-    return op.op == "get" or (op.op == "cas" and op.ok is False and op.out != op.expect)
+    return op.op == "get" or (op.op == "cas" and op.ok is False)
 
 
 def _place(rest, value, tomb, given, labels) -> bool:
@@ -70,10 +66,8 @@ def _effects(op, value, tomb, given, labels):
         return [(op.value, None, given)]
     if op.op == "append":
         return [(op.value if value is None else value + op.value, None, given)]
-    if op.op == "get" or (op.op == "cas" and op.ok is False):
-        if not _tells_value(op):
-            return [same]
-        if op.out != value:
+    if _tells_value(op):
+        if op.out != value or (op.op == "cas" and op.expect == value):
             return []
         if value is None and op.version in known and op.version != tomb:
             return []

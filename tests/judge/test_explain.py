@@ -39,6 +39,10 @@ SENTENCES = [
         "was told that it had failed: replies crossed, or a refused write became visible",
     ),
     (
+        [put("a", 0, 1 * S), failed_cas("a", "b", "a", 2 * S, 3 * S, node=2), get("a", 4 * S, 5 * S)],
+        'the failed cas at n2 at 2.000 s of key k returned "a", the very value that it demanded: it cannot have failed',
+    ),
+    (
         [put("a", 0, 1 * S, status="fail", client=5), get("a", 2 * S, 3 * S)],
         'the read at 2.000 s of key k returned "a", but the put "a" by client 5 at 0.000 s had been refused: '
         "a rejected write became visible",

@@ -103,8 +103,20 @@ def test_a_stale_read_is_never_held_against_the_store() -> None:
     assert kind_of([put("a", 0, 1), get(None, 5, 6, stale=True)]) == ""
 
 
-def test_a_failed_cas_that_saw_what_it_expected_tells_nothing() -> None:
-    assert kind_of([put("a", 0, 1), put("b", 2, 3), failed_cas("a", "x", "a", 4, 5)]) == ""
+@pytest.mark.parametrize("seen", ["a", None])
+def test_a_cas_cannot_fail_and_have_seen_what_it_demanded(seen: str | None) -> None:
+    before = [put("a", 0, 1), get("a", 6, 7)] if seen else [get(None, 6, 7)]
+    assert kind_of([*before, failed_cas(seen, "x", seen, 4, 5)]) == "refused match"
+    assert kind_of([*before, failed_cas("other", "x", seen, 4, 5)]) == ""
+
+
+def test_a_lying_refusal_convicts_also_where_the_search_would_decide() -> None:
+    """Values written twice go to the search, which knows nothing of what a failed cas demanded."""
+    reused = [put("a", 0, 1), put("a", 2, 3)]
+    assert kind_of([*reused, failed_cas("a", "x", "a", 4, 5)]) == "refused match"
+    twin = check(read_history([*reused, failed_cas("b", "x", "a", 4, 5)]))
+    assert twin.searched
+    assert not twin.findings
 
 
 def test_a_thousand_nested_cas_are_laid_out() -> None:
