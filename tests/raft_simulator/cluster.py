@@ -144,6 +144,7 @@ class Cluster:
         for node in self.nodes.values():
             node.slow = node.clock = 1
             node.disk.fails = False
+            node.disk.restore_bit()
             node.resume()
             if not node.alive:
                 node.start()
@@ -225,6 +226,8 @@ class Cluster:
             case "disk error":
                 target.disk.fails = True
                 self.schedule(restart_us, lambda: self._replace_disk(target))
+            case "bit flip":
+                self._flip_bit(target, restart_us)
             case "slow clock":
                 target.clock = rng.choice((2, 5, 10))
             case "slow clock of an isolated leader":
@@ -248,8 +251,28 @@ class Cluster:
                 self.schedule(restart_us, lambda: self.start(node))
 
     def start(self, node: SimNode) -> None:
-        if not node.alive:
+        if node.alive:
+            return
+        refusal = node.disk.refusal()
+        if refusal is None:
             node.start()
+        else:
+            self.note(node.node_id, "refuses to start: %s", refusal)
+
+    def _flip_bit(self, node: SimNode, restore_us: int) -> None:
+        """A bit of a dead node's files is flipped: it must not start; once the bit is as it was, it is back."""
+        if not node.alive:
+            return  # it may be damaged already
+        self.crash(node, None)
+        flipped = node.disk.flip_bit()
+        self.note(node.node_id, "flipped: %s", flipped)
+
+        def restore() -> None:
+            self.start(node)
+            node.disk.restore_bit()
+            self.start(node)
+
+        self.schedule(restore_us, restore)
 
     def _replace_disk(self, node: SimNode) -> None:
         """The disk works again; a node that stopped because of it starts again."""

@@ -129,6 +129,17 @@ class SimDisk:
         self.durable.recover()
         self.fails = self.failed = False
 
+    def flip_bit(self) -> str | None:
+        """Change one bit of what a crashed node left; says which. None: this disk has no bits to flip."""
+        return None
+
+    def restore_bit(self) -> None:
+        """Undo :meth:`flip_bit`."""
+
+    def refusal(self) -> str | None:
+        """Why the node must not start from what is there; None: it may. Raises Violation if it would start."""
+        return None
+
     def _apply(self, kind: str, what: object) -> None:
         image = self.durable
         match kind, what:

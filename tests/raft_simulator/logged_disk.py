@@ -5,16 +5,18 @@ files in memory that lose, tear and zero what was not synced, stops the machine 
 and then, and after a crash believes only what the real recovery reads back.
 """
 
+import errno
 from pathlib import Path
 from random import Random
 
-from servers.raft.log import DiskFailed, DurableLog
+from servers.raft.log import DiskFailed, DurableLog, LogCorrupt
 from servers.raft.types import Entry, HardState, Snapshot
 from tests.raft_simulator.disk import DiskError, Image, PowerLoss, SimDisk
 from tests.raft_simulator.violation import Violation
 from tests.servers.raft.simulated_disk import Crashed, SimulatedDisk
 
 SURVIVES = "what was synced survives a crash"
+DAMAGE_REFUSED = "a flipped bit is refused by file and offset"
 
 DIRECTORY = Path("/node")
 # Small, so that a short run fills many of them.
@@ -22,12 +24,16 @@ SEGMENT_BYTES = 600
 # How often the machine stops inside a sync, a snapshot or a recovery, and within how many file operations.
 STOPS = 0.01
 STOP_WITHIN_OPERATIONS = 8
+# A disk that fails does so within this many file operations: at a write, a sync, a new file, a rename.
+FAIL_WITHIN_OPERATIONS = 3
 
 
 class LoggedDisk(SimDisk):
     def __init__(self, rng: Random) -> None:
         super().__init__(rng)
         self.files = SimulatedDisk()
+        self.files.fail_with = rng.choice((errno.EIO, errno.ENOSPC))
+        self._flipped: tuple[Path, int, int] | None = None
         self._log = self._open()[0]
 
     def _open(self) -> tuple[DurableLog, HardState, Snapshot | None, list[Entry]]:
@@ -37,9 +43,17 @@ class LoggedDisk(SimDisk):
         if self._rng.random() < STOPS:
             self.files.crash_at = self.files.operations + self._rng.randint(1, STOP_WITHIN_OPERATIONS)
 
-    def sync(self, writes: int) -> None:
+    def _maybe_fail(self) -> None:
         if self.fails:
-            self.files.fail_at = self.files.operations + 1
+            self.files.fail_at = self.files.operations + self._rng.randint(1, FAIL_WITHIN_OPERATIONS)
+
+    def _failed(self, error: DiskFailed) -> DiskError:
+        self.failed = True
+        self._queue.clear()
+        return DiskError(str(error))
+
+    def sync(self, writes: int) -> None:
+        self._maybe_fail()
         self._maybe_stop()
         try:
             for kind, what in self._queue[:writes]:
@@ -48,9 +62,7 @@ class LoggedDisk(SimDisk):
         except Crashed as crashed:
             raise PowerLoss from crashed
         except DiskFailed as error:
-            self.failed = True
-            self._queue.clear()
-            raise DiskError(str(error)) from error
+            raise self._failed(error) from error
         self.files.crash_at = self.files.fail_at = 0
         self.fails, fails = False, self.fails
         super().sync(writes)
@@ -69,12 +81,15 @@ class LoggedDisk(SimDisk):
             # "drop" is a part of install_snapshot.
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
+        self._maybe_fail()
         self._maybe_stop()
         try:
             self._log.save_snapshot(snapshot)
         except Crashed as crashed:
             raise PowerLoss from crashed
-        self.files.crash_at = 0
+        except DiskFailed as error:
+            raise self._failed(error) from error
+        self.files.crash_at = self.files.fail_at = 0
         super().save_snapshot(snapshot)
 
     def crash(self) -> None:
@@ -94,10 +109,41 @@ class LoggedDisk(SimDisk):
         before = self.durable
         base = (snapshot.index, snapshot.term) if snapshot else (0, 0)
         self.durable = Image(hard_state, snapshot, *base, entries)
-        unsynced = bool(self._queue)
+        unsynced = bool(self._queue) or self.failed  # of a write or sync that failed, any part may be there
         self._queue.clear()
         self.fails = self.failed = False
         self._compare(before, unsynced)
+
+    def flip_bit(self) -> str:
+        """Anywhere in a log or snapshot; right after a crash, when recovery has removed all that does not count."""
+        path = self._rng.choice([path for path in self.files.paths() if self.files.read(path)])
+        offset, bit = self._rng.randrange(len(self.files.read(path))), self._rng.randrange(8)
+        self.files.flip_bit(path, offset, bit)
+        self._flipped = path, offset, bit
+        return f"bit {bit} of byte {offset} of {path.name}"
+
+    def restore_bit(self) -> None:
+        if self._flipped is not None:
+            self.files.flip_bit(*self._flipped)
+            self._flipped = None
+            self.files.restart()
+            self._log = self._open()[0]
+
+    def refusal(self) -> str | None:
+        if self._flipped is None:
+            return None
+        path, offset, bit = self._flipped
+        self.files.restart()
+        before = {name: self.files.read(name) for name in self.files.paths()}
+        try:
+            self._open()
+        except LogCorrupt as error:
+            if error.file != path or error.offset > offset:
+                raise Violation(DAMAGE_REFUSED, f"byte {offset} of {path} is damaged, but it says {error}") from error
+            if before != {name: self.files.read(name) for name in self.files.paths()}:
+                raise Violation(DAMAGE_REFUSED, f"it changed its files although it refused {path}") from error
+            return str(error)
+        raise Violation(DAMAGE_REFUSED, f"the node starts although bit {bit} of byte {offset} of {path} is flipped")
 
     def _compare(self, before: Image, unsynced: bool) -> None:
         """What was synced is there again; only what was being written may have replaced it."""

@@ -322,6 +322,10 @@ class SimNode:
             self.cluster.note(self.node_id, "loses power while it saves a snapshot")
             self.crash(restart=True)
             return
+        except DiskError:
+            self.cluster.note(self.node_id, "stops: its snapshot could not be saved")
+            self.crash()
+            return
         trim_to = snapshot.index - self.cluster.profile.keep_entries
         if trim_to > core.log.base_index:
             self.disk.trim(trim_to, core.log.term_at(trim_to))

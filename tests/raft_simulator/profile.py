@@ -44,7 +44,7 @@ class Profile:
 CRASHES = ("crash", "crash", "crash leader", "crash all", "restart")
 PAUSES = ("pause", "pause leader", "resume")
 PARTITIONS = ("isolate leader", "isolate", "one-way", "halves", "heal", "heal")
-DISKS = ("slow disk", "disk error")
+DISKS = ("slow disk", "disk error", "bit flip")
 HANDOVERS = ("transfer",)
 # A clock that runs slow is what would make a lease lie.
 CLOCKS = ("slow clock", "slow clock of an isolated leader", "good clocks")

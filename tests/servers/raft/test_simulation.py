@@ -3,11 +3,14 @@
 ``make soak`` plays tens of thousands. The mutants prove that the simulator sees what it is there to see.
 """
 
+import errno
+from dataclasses import replace
+
 import pytest
 
 from tests.raft_simulator import invariants
 from tests.raft_simulator.cluster import Seams, replay, simulate
-from tests.raft_simulator.logged_disk import SURVIVES, LyingDisk
+from tests.raft_simulator.logged_disk import DAMAGE_REFUSED, SURVIVES, LoggedDisk, LyingDisk
 from tests.raft_simulator.mutants import MUTANTS
 from tests.raft_simulator.profile import profile_of
 from tests.raft_simulator.soak import main, replay_command, seams_of
@@ -55,6 +58,47 @@ def test_a_drive_that_lies_about_its_syncs_is_caught():
     caught = next((violation for violation in outcomes if violation), None)
     assert caught is not None
     assert caught.rule in {SURVIVES, invariants.DURABLE_ON_QUORUM, invariants.MONOTONIC}
+
+
+class TrustingDisk(LoggedDisk):
+    """Its recovery does not look at checksums: a flipped bit goes unnoticed."""
+
+    def _open(self):
+        if self._flipped is None:
+            return super()._open()
+        self.files.flip_bit(*self._flipped)
+        try:
+            return super()._open()
+        finally:
+            self.files.flip_bit(*self._flipped)
+
+
+ONLY_FLIPS = replace(profile_of(0), nodes=3, troubles=("bit flip",))
+
+
+def test_a_node_with_a_flipped_bit_stays_away_until_it_is_restored_and_the_cluster_goes_on():
+    transcript, violation = replay(1, ONLY_FLIPS, Seams(disk=LoggedDisk))
+    assert violation is None
+    refused = next(line for line in transcript if "refuses to start: /node/" in line)
+    assert "is damaged at byte" in refused
+    name = refused.split()[1]
+    after = transcript[transcript.index(refused) + 1 :]
+    assert any(line.split()[1:3] == [name, "starts"] for line in after)
+
+
+def test_a_recovery_that_overlooks_a_flipped_bit_is_caught():
+    with pytest.raises(Violation) as caught:
+        simulate(1, ONLY_FLIPS, Seams(disk=TrustingDisk))
+    assert caught.value.rule == DAMAGE_REFUSED
+
+
+def test_disks_fail_with_input_output_errors_and_run_full():
+    profile = replace(profile_of(0), troubles=("disk error",))
+    told = set()
+    for seed in range(8):
+        cluster = simulate(seed, profile, Seams(disk=LoggedDisk))
+        told |= {node.disk.files.fail_with for node in cluster.nodes.values()}
+    assert told == {errno.EIO, errno.ENOSPC}
 
 
 def test_a_seed_plays_the_same_events_every_time():
