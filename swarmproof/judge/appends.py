@@ -31,6 +31,7 @@ from swarmproof.judge.history import (
     History,
     Ints,
     Value,
+    as_bytes,
 )
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class _Resolver:
         value: Value = self.lineage.values[node]
         if value is None:
             return b"" if self.as_bytes else ""
-        return value.encode() if self.as_bytes and isinstance(value, str) else value
+        return as_bytes(value) if self.as_bytes else value
 
     def authoritative(self, seen: Ints) -> list[int]:
         """Nodes that were surely seen: by answered reads and cas, and by unanswered cas whose value was seen."""

@@ -11,7 +11,7 @@ from records.latency import LatencyStore
 from records.operations import Operation, read_operations
 from records.run_directory import RUN_JSON, RunDirectory
 from records.violations import Violation, read_violations
-from swarmproof.judge.history import History, read_history
+from swarmproof.judge.history import History, as_bytes, read_history
 from swarmproof.judge.linearizability import Limits, Linearizability, check
 
 NS_PER_S = 1_000_000_000
@@ -115,8 +115,9 @@ class Case:
         Columns do not keep what a failed cas had in mind: only a counterexample wants to know.
         """
         again = self._read_again() if self._read_again is not None else ()
+        wanted = as_bytes(value)
         refused = (operation for operation in again if operation.op == "cas" and operation.ok is False)
-        return next((one for one in refused if one.value == value and one.key == key), None)
+        return next((one for one in refused if one.key == key and as_bytes(one.value or "") == wanted), None)
 
     def harness_problems(self) -> list[str]:
         """What failed in the harness itself, from run.json: what the supervisor wrote down, and lost workers."""

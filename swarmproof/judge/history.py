@@ -47,6 +47,25 @@ NEVER = int(np.iinfo(np.int64).max)
 NO_VERSION = -1
 
 
+def as_text(value: bytes) -> str | bytes:
+    """Text where the bytes are UTF-8. Some stores know no difference (etcd keeps bytes), so it is none here."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def as_bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def joined(before: str | bytes, part: str | bytes) -> str | bytes:
+    """What an append makes of a value. Parts that are no text can make one together."""
+    if isinstance(before, str) and isinstance(part, str):
+        return before + part
+    return as_text(as_bytes(before) + as_bytes(part))
+
+
 @dataclass(slots=True)
 class History:
     """Columns over all operations (``len(history)`` rows), and the table of nodes.
@@ -153,6 +172,8 @@ def _read(operations: Iterable[Operation], widen_ns: Mapping[str, int]) -> Histo
         if kind == GET:
             if status == STATUS_OK:
                 seen = operation.out
+                if type(seen) is bytes:
+                    seen = as_text(seen)
                 before = table.get(seen, NONE)
                 if before < 0:
                     before = table[seen] = len(values)
@@ -166,6 +187,8 @@ def _read(operations: Iterable[Operation], widen_ns: Mapping[str, int]) -> Histo
                     if operation.out == expect:
                         refused_matches.append(len(chunks) * _CHUNK_ROWS + len(rows))
                     expect = operation.out
+                if type(expect) is bytes:
+                    expect = as_text(expect)
                 before = table.get(expect, NONE)
                 if before < 0:
                     before = table[expect] = len(values)
@@ -173,6 +196,8 @@ def _read(operations: Iterable[Operation], widen_ns: Mapping[str, int]) -> Histo
                     values.append(expect)
             if kind != FAILED_CAS:
                 value = operation.value
+                if type(value) is bytes:
+                    value = as_text(value)
                 wrote = table.get(value, NONE)
                 if wrote < 0:
                     wrote = table[value] = len(values)

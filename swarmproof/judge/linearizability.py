@@ -24,6 +24,7 @@ from swarmproof.judge.history import (
     History,
     Ints,
     Value,
+    as_bytes,
 )
 from swarmproof.judge.lineage import Finding, Lineage, trace
 from swarmproof.judge.search import (
@@ -210,9 +211,9 @@ def _steps(history: History, rows: Ints) -> list[Step]:
 
 
 def _holds(value: Value, part: Value) -> bool:
-    """Whether ``part`` may be in the list ``value``. Texts and bytes never make one list."""
+    """Whether ``part`` may be in the list ``value``."""
+    if value is None or part is None:
+        return value is part
     if isinstance(value, str) and isinstance(part, str):
         return part in value
-    if isinstance(value, bytes) and isinstance(part, bytes):
-        return part in value
-    return value is None and part is None
+    return as_bytes(part) in as_bytes(value)

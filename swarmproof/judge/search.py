@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from swarmproof.judge.history import APPEND, CAS, DELETE, FAILED_CAS, GET, NEVER, PUT, Value
+from swarmproof.judge.history import APPEND, CAS, DELETE, FAILED_CAS, GET, NEVER, PUT, Value, joined
 
 LINEARIZABLE = "linearizable"
 NOT_LINEARIZABLE = "not linearizable"
@@ -193,9 +193,9 @@ class _Searcher:
         if step.kind == APPEND:
             if state.value is None:
                 return [State(step.value, None, state.used)]
-            if type(state.value) is not type(step.value):
+            if step.value is None:
                 return []
-            return [State(state.value + step.value, None, state.used)]  # type: ignore[operator]
+            return [State(joined(state.value, step.value), None, state.used)]
         if step.label is not None:
             if step.label in state.used:  # the same tombstone again: it must still stand
                 return [state] if state.value is None and state.tomb == step.label else []

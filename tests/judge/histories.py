@@ -35,8 +35,22 @@ def random_history(rng: random.Random, flavour: str, shape: Shape | None = None)
     if rng.random() < 0.8:
         for _ in range(rng.randint(1, 4)):
             history = change(rng, history, flavour)
+    if rng.random() < 0.15:
+        in_bytes(rng, history)
     rng.shuffle(history)
     return history
+
+
+def in_bytes(rng: random.Random, history: list[Operation]) -> None:
+    """Put some values down as bytes: at random the same ones, or all as others, which only together may be text."""
+    others = rng.random() < 0.5
+    for op in history:
+        for name in ("value", "expect", "out"):
+            value = getattr(op, name)
+            if value is not None and others:
+                setattr(op, name, value.encode().replace(b"0,", b"0\xc3").replace(b"1,", b"\xa91,"))
+            elif value is not None and rng.random() < 0.5:
+                setattr(op, name, value.encode())
 
 
 def true_history(rng: random.Random, flavour: str, shape: Shape) -> list[Operation]:

@@ -6,6 +6,7 @@ without a name, always the same one for the same version.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from records.operations import Operation
 
@@ -19,8 +20,17 @@ def is_linearizable(operations: Iterable[Operation]) -> bool:
             continue
         if operation.op == "get" and operation.status == "info":
             continue
-        keys.setdefault(operation.key, []).append(operation)
+        if operation.op == "cas" and operation.ok is False and operation.out == operation.expect:
+            return False
+        keys.setdefault(operation.key, []).append(_in_bytes(operation))
     return all(_one_key(history) for history in keys.values())
+
+
+def _in_bytes(operation: Operation) -> Operation:
+    """Text is its UTF-8."""
+    names = ("value", "expect", "out")
+    told = {name: getattr(operation, name) for name in names}
+    return replace(operation, **{name: one.encode() for name, one in told.items() if isinstance(one, str)})
 
 
 def _return(operation: Operation) -> float:
@@ -67,7 +77,7 @@ def _effects(op, value, tomb, given, labels):
     if op.op == "append":
         return [(op.value if value is None else value + op.value, None, given)]
     if _tells_value(op):
-        if op.out != value or (op.op == "cas" and op.expect == value):
+        if op.out != value:
             return []
         if value is None and op.version in known and op.version != tomb:
             return []

@@ -40,6 +40,10 @@ PAIRS = {
         [append("1,", 0, 1), append("2,", 2, 3), cas("1,2,", "c;", 4, 5), get("c;", 6, 7)],
         [append("1,", 0, 1), append("2,", 2, 3), cas("1,", "c;", 4, 5), get("c;", 6, 7)],
     ),
+    "parts that are no text can make one": (
+        [append(b"1\xc3", 0, 1), append(b"\xa9,", 2, 3), get("1é,", 4, 5)],
+        [append(b"1\xc3", 0, 1), append(b"\xa9,", 2, 3), get(b"1\xc3", 4, 5)],
+    ),
     "bytes are lists, too": (
         [append(b"1,", 0, 1), append(b"2,", 2, 3), get(b"1,2,", 4, 5)],
         [append(b"1,", 0, 1), append(b"2,", 2, 3), get(b"1,", 4, 5)],

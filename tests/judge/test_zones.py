@@ -110,6 +110,18 @@ def test_a_cas_cannot_fail_and_have_seen_what_it_demanded(seen: str | None) -> N
     assert kind_of([*before, failed_cas("other", "x", seen, 4, 5)]) == ""
 
 
+def test_text_and_its_bytes_are_one_value() -> None:
+    """etcd keeps bytes: what was put as b"a" may be told as "a"."""
+    assert kind_of([put(b"a", 0, 1), get("a", 2, 3)]) == ""
+    assert kind_of([put("a", 0, 1), cas(b"a", b"\xff", 2, 3), get(b"\xff", 4, 5)]) == ""
+    assert kind_of([put(b"a", 0, 1), get("b", 2, 3)]) == "phantom read"
+    assert kind_of([put(b"a", 0, 1), put("b", 2, 3), get("a", 4, 5)]) != ""
+
+
+def test_a_store_that_tells_text_from_bytes_may_refuse_one_for_the_other() -> None:
+    assert kind_of([put("a", 0, 1), failed_cas(b"a", "x", "a", 2, 3)]) == ""
+
+
 def test_a_lying_refusal_convicts_also_where_the_search_would_decide() -> None:
     """Values written twice go to the search, which knows nothing of what a failed cas demanded."""
     reused = [put("a", 0, 1), put("a", 2, 3)]
