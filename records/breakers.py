@@ -43,6 +43,18 @@ class Breakers:
     changes: list[BreakerChange] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
 
+    def addresses(self) -> list[str]:
+        return sorted({change.address for change in self.changes} | set(self.refused))
+
+    def entered(self) -> Counter[tuple[str, str]]:
+        """How often a breaker came into a state, by (address, state)."""
+        return Counter((change.address, change.new) for change in self.changes)
+
+    def standing(self) -> Counter[tuple[str, str]]:
+        """In how many processes a breaker is in a state now, by (address, state); of one that never changed, none."""
+        last = {(change.process, change.address): change.new for change in self.changes}
+        return Counter((address, state) for (_, address), state in last.items())
+
 
 class BreakerLog:
     """One process's file, made with the first line; without a directory nothing is written."""

@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from records.breakers import BREAKER_FILES, Breakers, read_breakers
 from records.faults import read_faults
 from records.histogram import Histogram, highest_equivalent_us
 from records.latency import RESPONSE, SERVICE, LatencyStore
@@ -40,6 +41,7 @@ BUCKETS_S: Final = (
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999)
 OUTCOME_NAMES: Final = ("ok", "failed", "unknown", "cancelled")  # in the order of records.latency.OUTCOMES
 VERDICTS: Final = ("pending", "valid", "invalid", "unknown")
+BREAKER_STATES: Final = {"closed": "closes", "open": "opens", "half-open": "half_opens"}  # and what coming into one is
 WORKER_STATES: Final = ("ready", "spawning", "running", "missing")
 
 #: Texts of errors are of low cardinality; a locustfile of somebody's own may not know that.
@@ -74,6 +76,7 @@ class RunCollector(Collector):
         self._violations = _Cached(_count_violations)
         self._faults = _Cached(read_faults)
         self._leaders = _Cached(read_leaders)
+        self._breakers = _Cached(read_breakers)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known in advance; without this the registry would scrape once to find out."""
@@ -85,6 +88,7 @@ class RunCollector(Collector):
         if self._of.run is not None:
             yield from self._judgement(self._of.run)
             yield from self._cluster(self._of.run)
+            yield from self._circuit_breakers(self._of.run)
 
     def _requests(self) -> Iterator[Metric]:
         store = self._of.store
@@ -197,6 +201,34 @@ class RunCollector(Collector):
                 leads.add_metric([cluster, node], float(of_it[-1].leader == node))
             elected.add_metric([cluster], len({(one.term, one.leader) for one in of_it if one.leader is not None}))
         yield from (term, leads, elected)
+
+    def _circuit_breakers(self, run: RunDirectory) -> Iterator[Metric]:
+        found: Breakers = self._breakers.of(run, sorted(run.path.glob(BREAKER_FILES)))
+        standing, entered = found.standing(), found.entered()
+        state = GaugeMetricFamily(
+            "swarmproof_circuit_breaker_state",
+            "Processes whose circuit breaker for an address is in this state, of those in which it ever changed.",
+            labels=["address", "state"],
+        )
+        refused = CounterMetricFamily(
+            "swarmproof_circuit_breaker_refused",
+            "Calls that circuit breakers refused: neither requests nor failures.",
+            labels=["address"],
+        )
+        counters = {
+            name: CounterMetricFamily(
+                f"swarmproof_circuit_breaker_{counted}",
+                f"Circuit breakers that came into the state {name}.",
+                labels=["address"],
+            )
+            for name, counted in BREAKER_STATES.items()
+        }
+        for address in found.addresses():
+            for name, counter in counters.items():
+                state.add_metric([address, name.replace("-", "_")], standing[address, name])
+                counter.add_metric([address], entered[address, name])
+            refused.add_metric([address], found.refused[address])
+        yield from (state, *counters.values(), refused)
 
 
 class _Cached:

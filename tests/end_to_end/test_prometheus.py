@@ -113,6 +113,29 @@ def test_promtool_has_nothing_to_say_about_a_servers_metrics(name: str) -> None:
         check_metrics(text)
 
 
+@pytest.mark.parametrize("name", ["tools", "performance", "load", "security"])
+def test_promtool_has_nothing_to_say_about_metrics_beside_a_websocket(name: str) -> None:
+    require("promtool")
+    with ServerProcess(f"websocket_{name}") as server:
+        status, text = http_request(server.address, "GET", "/metrics")
+        assert status == 200
+        assert f"websocket_{name}_" in text
+        check_metrics(text)
+
+
+@pytest.mark.parametrize("name", ["envelope", "websocket_echo"])
+def test_promtool_has_nothing_to_say_about_the_sums_of_all_workers(name: str) -> None:
+    require("promtool")
+    with ServerProcess(name, "--workers", "2", "--metrics-port", "0") as server:
+        if name == "envelope":
+            with EnvelopeClient(server.address) as client:
+                assert client.echo(1, b"x").payload == b"x"
+        status, text = http_request(server.logged_address("metrics_listening"), "GET", "/metrics")
+        assert status == 200
+        assert f"{name}_connections_active" in text
+        check_metrics(text)
+
+
 def test_promtool_finds_fault_with_metrics_that_have_one() -> None:
     with pytest.raises(AssertionError, match="no help text"):
         check_metrics("# TYPE things_total counter\nthings_total 1\n")

@@ -8,19 +8,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from records.breakers import BreakerLog
 from records.faults import FaultRecord, append_fault
 from records.histogram import Histogram
 from records.latency import LatencyStore
 from records.leadership import Leader, append_leader
+from records.offered import Offered
 from records.run_directory import VERDICT_JSON, RunDirectory
 from records.violations import read_violations
-from swarmproof.fleet.metrics import BUCKETS_S, _buckets
+from swarmproof.fleet.health import Health
+from swarmproof.fleet.metrics import BUCKETS_S, RunCollector, _buckets
 from tests.components import require
 from tests.end_to_end.test_prometheus import check_metrics, prometheus, query, unused_port
 from tests.fleet.test_extension import free_port
@@ -83,6 +88,29 @@ def write_what_a_supervisor_writes(run: RunDirectory) -> None:
     append_leader(run, Leader(7, "raft", "n3", 2))
 
 
+def write_what_breakers_of_two_workers_write(run: RunDirectory) -> None:
+    one, other = BreakerLog(run, "worker-a-1"), BreakerLog(run, "worker-b-1")
+    one.changed("h:1", "closed", "open", "connection refused", 0)
+    other.changed("h:1", "closed", "open", "reset", 0)
+    one.changed("h:1", "open", "half-open", "60 s are over", 7)
+    one.changed("h:1", "half-open", "closed", "2 calls succeeded", 7)
+    other.refused("h:1", "open", 4)
+    for log in (one, other):
+        log.close()
+
+
+#: What the metrics say of that.
+BREAKERS = {
+    'swarmproof_circuit_breaker_state{address="h:1",state="closed"}': 1,
+    'swarmproof_circuit_breaker_state{state="open"}': 1,
+    'swarmproof_circuit_breaker_state{state="half_open"}': 0,
+    "swarmproof_circuit_breaker_opens_total": 2,
+    "swarmproof_circuit_breaker_half_opens_total": 1,
+    "swarmproof_circuit_breaker_closes_total": 1,
+    "swarmproof_circuit_breaker_refused_total": 11,
+}
+
+
 def test_a_real_prometheus_scrapes_the_totals_of_the_whole_fleet(tmp_path: Path) -> None:
     require("prometheus")
     options = ("--headless", "-u", str(USERS), "-r", "100", "-t", "120s", "--metrics-port", str(unused_port()))
@@ -97,6 +125,7 @@ def test_a_real_prometheus_scrapes_the_totals_of_the_whole_fleet(tmp_path: Path)
 
         wait_until(lambda: value(scraped(), "swarmproof_requests_total", **total) == USERS * TICKS, "all reports", 60)
         write_what_a_supervisor_writes(run)
+        write_what_breakers_of_two_workers_write(run)
         text = scraped()
         check_metrics(text)
         assert http_request(door, "GET", "/")[0] == 404
@@ -128,6 +157,7 @@ def test_a_real_prometheus_scrapes_the_totals_of_the_whole_fleet(tmp_path: Path)
                 "swarmproof_cluster_term": 2,
                 "swarmproof_cluster_elections_total": 2,
                 'swarmproof_verdict{verdict="pending"}': 1,
+                **BREAKERS,
             }.items():
                 assert query(address, expression) == pytest.approx(expected), expression
         run.write_json(VERDICT_JSON, {"verdict": "invalid"})
@@ -225,6 +255,30 @@ def test_buckets_are_cumulative_and_end_with_all() -> None:
     assert buckets["10"] == 7
     assert buckets["+Inf"] == len(values_us)
     assert list(buckets.values()) == sorted(buckets.values())
+
+
+def test_circuit_breakers_of_all_processes_are_added_up_and_followed(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "x")
+    environment = SimpleNamespace(runner=None)
+    of: Any = SimpleNamespace(
+        environment=environment, run=run, store=LatencyStore(), health=Health(), offered=Offered(), lost_workers=set()
+    )
+    registry = CollectorRegistry()
+    registry.register(RunCollector(of))
+    name = "swarmproof_circuit_breaker_state"
+    assert name in generate_latest(registry).decode(), "it is told of, before there is any"
+    assert value(generate_latest(registry).decode(), name, address="h:1", state="open") is None
+    write_what_breakers_of_two_workers_write(run)
+    text = generate_latest(registry).decode()
+    assert [value(text, name, address="h:1", state=state) for state in ("closed", "open", "half_open")] == [1, 1, 0]
+    assert value(text, "swarmproof_circuit_breaker_opens_total", address="h:1") == 2
+    assert value(text, "swarmproof_circuit_breaker_refused_total", address="h:1") == 11
+    later = BreakerLog(run, "worker-b-1")
+    later.changed("h:1", "open", "half-open", "60 s are over", 5)
+    later.close()
+    text = generate_latest(registry).decode()
+    assert [value(text, name, address="h:1", state=state) for state in ("closed", "open", "half_open")] == [1, 0, 1]
+    assert value(text, "swarmproof_circuit_breaker_refused_total", address="h:1") == 12
 
 
 def test_an_empty_histogram_has_empty_buckets() -> None:
