@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from swarmproof.durations import parse_duration_s, parse_load_rate, parse_period_s
-from swarmproof.faults.catalogue import CATALOGUE, SELECTORS
+from swarmproof.faults.catalogue import SELECTORS
 from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS
+from swarmproof.faults.fitness import Victim, check_fit, needed_links
 from swarmproof.faults.schedule import FaultMistake, FaultSpec, check_kind, fault_spec
 from swarmproof.faults.selection import CLUSTER_SELECTORS, split_target
 from swarmproof.judge.limits import read_limit
@@ -42,6 +43,12 @@ def _threshold(value: object) -> object:
     return value
 
 
+def _as_text(value: object) -> object:
+    """`share = 1` means the same as "1"."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
 Threshold = Annotated[str, BeforeValidator(_threshold)]
 
 
@@ -191,8 +198,8 @@ class FaultTable(_Table):
     toxics: list[str] = []
     links: Literal["peers", "clients"] | None = None
     mode: str | None = None
-    delay: str | None = None
-    share: str | None = None
+    delay: Text | None = None
+    share: Text | None = None
     bytes: int | None = Field(None, ge=1)
 
     @field_validator("kind")
@@ -274,19 +281,13 @@ class Plan(_Table):
                 words = ", ".join([*(SELECTORS if clusters else ["all"]), *names])
                 raise FaultMistake(f"{fault.kind} {wanted} has nothing to hit; the targets here are: {words}")
 
-            self._check_kind(fault, wanted)
+            self._check_fit(fault, wanted)
 
-    def _check_kind(self, fault: FaultTable, wanted: str) -> None:
-        """Whether the kind of fault can be done to what it is aimed at. Errors: FaultMistake."""
-        can_hit = CATALOGUE[fault.kind].kinds
-        hit = self._hit_by(wanted)
-        if can_hit and not any(table.kind in can_hit for table in hit):
-            kinds = ", ".join(dict.fromkeys(table.kind for table in hit))
-            raise FaultMistake(f"{fault.kind} needs a [[target]] of kind {' or '.join(can_hit)}; {wanted} is {kinds}")
-        if self._links_for(fault) == PEER_LINKS and not any(table.kind == "raft" for table in hit):
-            raise FaultMistake(
-                f"{fault.kind} {wanted}: only a raft target has links between nodes; use links = clients"
-            )
+    def _check_fit(self, fault: FaultTable, wanted: str) -> None:
+        """Whether the fault can be done to what it is aimed at. Errors: FaultMistake."""
+        clusters = [table for table in self.target if isinstance(table, ClusterTable)]
+        cluster = _victim(clusters[0]) if clusters else None
+        check_fit(fault.spec(), [_victim(table) for table in self._hit_by(wanted)], cluster)
 
     def _hit_by(self, wanted: str) -> Sequence[TargetTable]:
         """The targets that a fault aimed at `wanted` hits."""
@@ -305,12 +306,8 @@ class Plan(_Table):
 
     def _links_for(self, fault: FaultTable) -> str | None:
         """Which links a fault acts on; None for most."""
-        needs = CATALOGUE[fault.kind].needs_links
-        if fault.kind != "link":
-            return needs
         hit = self._hit_by(split_target(fault.target)[0])
-        peers = any(isinstance(table, RaftTable) and table.nodes > 1 for table in hit)
-        return fault.links or (PEER_LINKS if peers else CLIENT_LINKS)
+        return needed_links(fault.spec(), [_victim(table) for table in hit])
 
     def targets_with_links(self) -> list[TargetTable]:
         """The targets, those with links that have a fault which needs them. Nobody else pays for a proxy."""
@@ -330,6 +327,10 @@ class Plan(_Table):
     def faults(self) -> list[FaultSpec]:
         """The faults in the order of the plan."""
         return [fault.spec() for fault in self.fault]
+
+
+def _victim(table: TargetTable) -> Victim:
+    return Victim(table.kind, table.nodes if isinstance(table, ClusterTable) else 1)
 
 
 _MODELS: Mapping[str, type[BaseModel]] = {

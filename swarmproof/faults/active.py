@@ -120,21 +120,21 @@ class ActiveFault:
             record.elapsed_s = round((record.requested_ns - self._load_start_ns) / 1e9, 3)
         self._write()  # known before it happens: a harness that dies now leaves a trace
         self._fault.begin(self._doing)
-        deadline = time.monotonic() + self._fault.effect_within_s
+        window_s = self._fault.window_s(self._doing)
+        deadline = time.monotonic() + window_s
         seen: list[str | None] = []
         while time.monotonic() < deadline:
             seen = list(self._fault.evidence(self._doing))
             if all(seen):
                 break
+            if self._heal_now.is_set():  # not by its time: the load is over, or somebody heals it
+                deadline = min(deadline, time.monotonic() + self._fault.effect_within_s)
             time.sleep(LOOK_AGAIN_S)
         record.observed = "; ".join(text for text in seen if text)
-        if members and all(seen):
+        if members and seen and all(seen):
             record.took_effect, record.effect_ns = True, time.monotonic_ns()
         else:
-            unseen = [member.name for member in members]
-            if len(seen) == len(members):
-                unseen = [member.name for member, text in zip(members, seen, strict=True) if not text]
-            record.error = f"no effect was seen on {', '.join(unseen)} within {self._fault.effect_within_s:g} s"
+            record.error = f"no effect was seen on {self._fault.unseen(self._doing, seen)} within {window_s:g} s"
         self._write()
         what = record.observed if record.took_effect else record.error
         self._say(f"{self._describe()}: {what}")
@@ -203,8 +203,11 @@ class ActiveFault:
     def _wait_for_heal_time(self) -> None:
         if self._fault.is_instant:
             return
-        if self.record.took_effect or self._doing.heal_after_s is not None:
-            self._heal_now.wait(self._doing.heal_after_s)
+        rest_s = self._doing.heal_after_s
+        if rest_s is not None and self._fault.heals_from_strike:
+            rest_s = max(rest_s - (time.monotonic_ns() - self.record.requested_ns) / 1e9, 0.0)
+        if self.record.took_effect or rest_s is not None:
+            self._heal_now.wait(rest_s)
 
     def _heal(self) -> None:
         problems: list[str] = []
@@ -212,6 +215,9 @@ class ActiveFault:
             more = self._fault.end(self._doing)
         except (NoEffect, TargetError) as error:
             problems.append(str(error))
+            more = ""
+        except Exception as error:  # a bug there must not leave the victims unhealed
+            problems.append(f"{type(error).__name__}: {error}")
             more = ""
         threads = [
             threading.Thread(target=self._heal_one, args=(m, problems), daemon=True) for m in self.choice.members
@@ -239,6 +245,9 @@ class ActiveFault:
             self._fault.heal_one(self._doing, member)
         except (NoEffect, TargetError) as error:
             problems.append(f"{member.name} did not come back: {error}")
+            return
+        except Exception as error:  # in a thread of its own nobody else would hear of it
+            problems.append(f"{member.name} did not come back: {type(error).__name__}: {error}")
             return
         cluster = self.choice.cluster
         if cluster is None or cluster.watch is None or not isinstance(member, ClusterMember):

@@ -2,10 +2,10 @@
 
 import signal
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from swarmproof.faults.compaction import COMPACTS_WITHIN_S, wait_for_compaction
-from swarmproof.faults.fault import Fault
+from swarmproof.faults.fault import CLUSTER_KINDS, Fault, NoEffect, not_running, signal_to
 from swarmproof.faults.network import Disconnect, Partition, PartitionIn, PartitionOut, Toxics
 from swarmproof.faults.sequences import KillDuringElection, RollingKill
 from swarmproof.faults.services import F00dMode, RpcErrors
@@ -35,12 +35,13 @@ class Kill(_EndsTheProcess):
     summary = "SIGKILL: the process is gone at once, its disk stays"
 
     def strike(self, victim: Member) -> None:
-        victim.process.signal(signal.SIGKILL, ends_it=True)
+        signal_to(victim, signal.SIGKILL, ends_it=True)
 
 
 class KillCompacting(Kill):
     name = "kill-compacting"
     summary = "SIGKILL as soon as a majority has written a new dump of its state: in the middle of a log compaction"
+    kinds: ClassVar[Sequence[str]] = CLUSTER_KINDS
 
     def await_moment(self, victims: Sequence[Member]) -> str | None:
         if not wait_for_compaction(victims):
@@ -54,7 +55,7 @@ class Term(_EndsTheProcess):
     effect_within_s = 10.0  # a graceful end is allowed to take its time
 
     def strike(self, victim: Member) -> None:
-        victim.process.terminate()
+        signal_to(victim, signal.SIGTERM, ends_it=True)
 
 
 class Pause(Fault):
@@ -63,6 +64,8 @@ class Pause(Fault):
     heal_word = "for"
 
     def strike(self, victim: Member) -> None:
+        if victim.process.pid is None:
+            raise NoEffect(not_running(victim))
         victim.process.pause()
 
     def observed(self, victim: Member) -> str | None:

@@ -5,6 +5,7 @@ or on one after the other, override the verbs for the whole choice (`begin`, `ev
 """
 
 import random
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -16,6 +17,13 @@ from swarmproof.targets.links import CLIENTS, PEERS, LinkBoard
 # What a target must have been started with so that a kind can act on it.
 PEER_LINKS: Final = PEERS
 CLIENT_LINKS: Final = CLIENTS
+
+# Kinds of target with a leader.
+CLUSTER_KINDS: Final = ("raft", "etcd", "pysyncobj")
+# Kinds of target whose nodes can be told an address of its own for each of the others.
+WITH_PEER_LINKS: Final = ("raft",)
+# Kinds of target whose clients and servers speak in length-prefixed frames, as nodes with links between them do.
+WITH_FRAMES: Final = ("envelope", "raft", "pysyncobj")
 
 MEMBER_TARGETS: Final = ("leader", "follower", "majority", "all", "node")
 
@@ -66,6 +74,8 @@ class Fault:
     # Option -> an example; which of them must be given.
     options: ClassVar[Mapping[str, str]] = {}
     required: ClassVar[Sequence[str]] = ()
+    # Option -> how its value is read. Errors: ValueError with a sentence.
+    readers: ClassVar[Mapping[str, Callable[[str], object]]] = {}
     # Whether the victims cannot do their work while it lasts: a leader among them is replaced, and they count as away.
     silences = True
     # Whether there is one outage whose end can be timed. Several in a row have no first acknowledged write.
@@ -75,6 +85,8 @@ class Fault:
     # Whether it takes away a node with what that has not replicated: a careless store loses the writes of that moment,
     # so during a load it strikes while writes are being committed.
     is_deadly = False
+    # Whether the time until it is healed counts from the strike, not from when its effect was seen.
+    heals_from_strike = False
     # Links that it acts on.
     needs_links: str | None = None
 
@@ -88,12 +100,29 @@ class Fault:
 
     def begin(self, strike: Strike) -> None:
         """Begin, without waiting for the effect. Errors: NoEffect, TargetError."""
+        in_vain: list[str] = []
         for member in strike.choice.members:
-            self.strike(member)
+            try:
+                self.strike(member)
+            except NoEffect as error:  # the others are to be hit all the same
+                in_vain.append(str(error))
+        if in_vain:
+            raise NoEffect("; ".join(in_vain))
 
     def evidence(self, strike: Strike) -> Sequence[str | None]:
         """What is seen of the effect, one text for each part of it; None where nothing is seen yet."""
         return [self.observed(member) for member in strike.choice.members]
+
+    def unseen(self, strike: Strike, seen: Sequence[str | None]) -> str:
+        """On what no effect was seen, for a sentence."""
+        names = [member.name for member in strike.choice.members]
+        if len(seen) == len(names):
+            names = [name for name, text in zip(names, seen, strict=True) if not text]
+        return ", ".join(names)
+
+    def window_s(self, strike: Strike) -> float:
+        """How long the effect of this one may take to be seen."""
+        return self.effect_within_s
 
     def end(self, strike: Strike) -> str:
         """End what is not a matter of one victim; what is to be added to what was observed. Errors: TargetError."""
@@ -113,7 +142,7 @@ class Fault:
     # For the kinds that act on each victim by itself.
 
     def strike(self, victim: Member) -> None:
-        """Begin, without waiting for the effect."""
+        """Begin, without waiting for the effect. Errors: NoEffect."""
         raise NotImplementedError
 
     def observed(self, victim: Member) -> str | None:
@@ -122,6 +151,21 @@ class Fault:
 
     def heal(self, victim: Member) -> None:
         """End it and wait until the victim answers. Errors: TargetError."""
+
+
+def default_links(kind: str, nodes: int) -> str:
+    """Which links a fault on links means where it does not say: between the nodes where there are such."""
+    return PEER_LINKS if kind in WITH_PEER_LINKS and nodes > 1 else CLIENT_LINKS
+
+
+def signal_to(victim: Member, number: signal.Signals, *, ends_it: bool = False) -> None:
+    """Errors: NoEffect when there is no process any more that could get it."""
+    if not victim.process.signal(number, ends_it=ends_it):
+        raise NoEffect(not_running(victim))
+
+
+def not_running(victim: Member) -> str:
+    return f"{victim.name} did not run: it {victim.process.describe_end()} before the fault struck"
 
 
 def names_of(members: Sequence[Member]) -> str:

@@ -8,14 +8,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS, Fault, NoEffect, Strike, names_of
-from swarmproof.faults.proxy.toxics import parse_toxic
+from swarmproof.faults.fault import CLIENT_LINKS, PEER_LINKS, Fault, NoEffect, Strike, default_links, names_of
+from swarmproof.faults.proxy.toxics import SILENT_TOXICS, Toxic, hits_of, needs_frames, parse_toxic
 from swarmproof.targets.base import Member
+from swarmproof.targets.errors import TargetError
 from swarmproof.targets.links import CLIENTS, Counters, link_name
 
 CUT = ("drop",)
 SILENT_FOR_S = 0.3
-SILENT_TOXICS = frozenset({"drop", "stall", "timeout"})
+# A share of what passes, or an amount of bytes, takes its time to be met.
+RARE_WITHIN_S = 10.0
 
 
 class _LinkFault(Fault):
@@ -118,6 +120,7 @@ class Toxics(_LinkFault):
     name = "link"
     summary = "toxics on the links of the victims: latency, jitter, bandwidth, drop, stall, reset, corrupt ..."
     selectors: ClassVar[Sequence[str]] = ("leader", "follower", "node", "all")
+    heals_from_strike = True  # its effect may take a while to be seen; it does not last longer for that
 
     def begin(self, strike: Strike) -> None:
         board = strike.links_board()
@@ -129,35 +132,75 @@ class Toxics(_LinkFault):
             if _belongs(name, member.name, where)
         ]
         default = "up" if where == PEER_LINKS else "down"
-        toxics = [_with_direction(text, default) for text in strike.toxics]
-        self._apply(strike, sorted(set(names)), toxics)
+        texts = [_with_direction(text, default) for text in strike.toxics]
+        strike.memory["asked"] = _acting(dict(zip(strike.toxics, map(parse_toxic, texts), strict=True)))
+        unframed = [name for name in names if name not in board.framed]
+        if unframed and needs_frames(toxic for text in texts for toxic in parse_toxic(text)):
+            raise NoEffect(f"{', '.join(strike.toxics)}: the link {unframed[0]} does not carry length-prefixed frames")
+        self._apply(strike, sorted(set(names)), texts)
 
     def evidence(self, strike: Strike) -> Sequence[str | None]:
+        """One text for each toxic that has really done something since the strike."""
         names: list[str] = strike.memory["names"]
         before: Mapping[str, Counters] = strike.memory["before"]
+        asked: Mapping[str, Sequence[Toxic]] = strike.memory["asked"]
         now = strike.links_board().counters()
-        if self.silences_in(strike) or any(_is_silent(text) for text in strike.toxics):
-            return [self._silence(strike, now)]
-        touched = any(now[name] != before[name] for name in names)
-        if not touched:
-            return [None]
-        return [f"{', '.join(strike.toxics)} on {_count(names)} in use"]
+        seen: dict[str, str | None] = {}
+        for text, toxics in asked.items():
+            hits = {name: sum(_hits(toxic, before[name], now[name]) for toxic in toxics) for name in names}
+            touched = sum(count > 0 for count in hits.values())
+            times = "once" if sum(hits.values()) == 1 else f"{sum(hits.values())} times"
+            seen[text] = f"{text} acted {times} on {touched} of {_count(names)}" if touched else None
+        silent = [toxic for toxics in asked.values() for toxic in toxics if _is_silent(toxic)]
+        if silent:
+            words = self._silence(strike, now, sorted({toxic.direction for toxic in silent}))
+            for text, toxics in asked.items():
+                if any(map(_is_silent, toxics)):
+                    seen[text] = seen[text] and words and f"{text}: {words}"
+        strike.memory["unseen"] = [text for text, said in seen.items() if said is None]
+        return list(seen.values())
+
+    def end(self, strike: Strike) -> str:
+        """How often they acted in all: the effect is seen as soon as there is any."""
+        asked: Mapping[str, Sequence[Toxic]] = strike.memory.get("asked", {})
+        try:
+            now = strike.links_board().counters() if "before" in strike.memory else {}
+        except (NoEffect, TargetError):
+            now = {}
+        super().end(strike)
+        before: Mapping[str, Counters] = strike.memory.get("before", {})
+        counted = {
+            text: sum(_hits(toxic, before[name], now[name]) for toxic in toxics for name in strike.memory["names"])
+            for text, toxics in asked.items()
+            if now and not any(map(_is_silent, toxics))
+        }
+        told = ", ".join(f"{text} {count} times" for text, count in counted.items() if count > 1)
+        return f"; in all {told}" if told else ""
+
+    def unseen(self, strike: Strike, seen: Sequence[str | None]) -> str:
+        return f"{names_of(strike.choice.members)} ({', '.join(strike.memory.get('unseen', strike.toxics))})"
+
+    def window_s(self, strike: Strike) -> float:
+        toxics = [toxic for text in strike.toxics for toxic in parse_toxic(text)]
+        later_s = max((toxic.delay_s for toxic in toxics if toxic.kind == "reset"), default=0.0)
+        rare = any(toxic.share < 1 or toxic.kind == "limit_data" for toxic in toxics)
+        return max((RARE_WITHIN_S if rare else self.effect_within_s) + later_s, strike.heal_after_s or 0.0)
 
     def silences_in(self, strike: Strike) -> bool:
-        return links_of(strike) == PEER_LINKS and any(_is_silent(text) for text in strike.toxics)
+        toxics = [toxic for text in strike.toxics for toxic in parse_toxic(text)]
+        return links_of(strike) == PEER_LINKS and any(map(_is_silent, toxics))
 
     @staticmethod
-    def _silence(strike: Strike, now: Mapping[str, Counters]) -> str | None:
+    def _silence(strike: Strike, now: Mapping[str, Counters], directions: Sequence[str]) -> str | None:
         """Nothing is carried for a while: on links between nodes a heartbeat passes every 50 ms."""
         names: list[str] = strike.memory["names"]
-        before: Mapping[str, Counters] = strike.memory["before"]
-        since = strike.memory.setdefault("silent_since", time.monotonic())
-        if any(_carried(now[name]) != _carried(before[name]) for name in names):
-            strike.memory["before"], strike.memory["silent_since"] = now, time.monotonic()
+        carried = [now[name][f"{direction}_bytes"] for name in names for direction in directions]
+        if strike.memory.get("carried") != carried:
+            strike.memory["carried"], strike.memory["silent_since"] = carried, time.monotonic()
             return None
-        if time.monotonic() - since < SILENT_FOR_S:
+        if time.monotonic() - strike.memory["silent_since"] < SILENT_FOR_S:
             return None
-        return f"{', '.join(strike.toxics)}: {_count(names)} carried nothing for {SILENT_FOR_S:g} s"
+        return f"{_count(names)} carried nothing for {SILENT_FOR_S:g} s"
 
 
 class Disconnect(_LinkFault):
@@ -189,10 +232,8 @@ class Disconnect(_LinkFault):
 
 def links_of(strike: Strike) -> str:
     """Peers or clients: as asked for, or what the victims have."""
-    if strike.links is not None:
-        return strike.links
-    has_peers = len(strike.choice.cluster.members) > 1 if strike.choice.cluster is not None else False
-    return PEER_LINKS if has_peers else CLIENT_LINKS
+    cluster = strike.choice.cluster
+    return strike.links or (default_links(cluster.kind, len(cluster.members)) if cluster is not None else CLIENT_LINKS)
 
 
 def _sides(strike: Strike) -> tuple[list[str], list[str]]:
@@ -215,8 +256,32 @@ def _with_direction(text: str, default: str) -> str:
     return text if len(toxics) > 1 or ":" in text.partition("=")[0] else f"{toxics[0].direction}:{text}"
 
 
-def _is_silent(text: str) -> bool:
-    return any(toxic.kind in SILENT_TOXICS and toxic.share >= 1 for toxic in parse_toxic(text))
+def _acting(asked: Mapping[str, list[Toxic]]) -> Mapping[str, Sequence[Toxic]]:
+    """Without those that cannot do anything beside the others: nothing is delayed where everything is lost."""
+    toxics = [toxic for toxics in asked.values() for toxic in toxics]
+    silenced = {toxic.direction for toxic in toxics if _is_silent(toxic)}
+    at_once = [text for text, parts in asked.items() if any(map(_resets_at_once, parts))]
+    if at_once:
+        return {text: asked[text] for text in at_once}
+    acting = {
+        text: [part for part in parts if part.kind == "reset" or _is_silent(part) or part.direction not in silenced]
+        for text, parts in asked.items()
+    }
+    return {text: parts for text, parts in acting.items() if parts}
+
+
+def _is_silent(toxic: Toxic) -> bool:
+    return toxic.kind in SILENT_TOXICS and toxic.share >= 1
+
+
+def _resets_at_once(toxic: Toxic) -> bool:
+    return toxic.kind == "reset" and not toxic.mid_reply and not toxic.delay_s
+
+
+def _hits(toxic: Toxic, before: Counters, now: Counters) -> int:
+    """How often it has acted since; of a stall, in how many connections something is held back at the moment."""
+    name = hits_of(toxic.direction, toxic.kind)
+    return now.get(name, 0) - (before.get(name, 0) if toxic.kind != "stall" else 0)
 
 
 def _carried(counters: Counters) -> int:

@@ -209,9 +209,15 @@ def check_spec(spec: FaultSpec) -> None:
     if spec.links is not None and (spec.kind != "link" or spec.links not in (PEER_LINKS, CLIENT_LINKS)):
         raise FaultMistake(f"links = {spec.links!r} of {spec.kind}: only the fault `link` has links, peers or clients")
     allowed = ", ".join(f"{name}={example}" for name, example in fault.options.items()) or "none"
-    for name, _ in spec.options:
+    for name, value in spec.options:
         if name not in fault.options:
             raise FaultMistake(f"{spec.kind} has no option {name!r}; its options are: {allowed}")
+        try:
+            fault.readers[name](value)
+        except ValueError as error:
+            raise FaultMistake(
+                f"{name} = {value!r} of {spec.kind} {spec.target}: {error}; an example: {name}={fault.options[name]}"
+            ) from error
     for name in fault.required:
         if name not in dict(spec.options):
             raise FaultMistake(f"{spec.kind} needs {name}, such as {name}={fault.options[name]}")

@@ -1,5 +1,6 @@
 """Kills that take more than one moment: one node after the other, or a second one while the cluster elects."""
 
+import contextlib
 import random
 import signal
 import threading
@@ -7,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from swarmproof.faults.fault import Fault, NoEffect, Strike
+from swarmproof.faults.fault import CLUSTER_KINDS, Fault, NoEffect, Strike, signal_to
 from swarmproof.faults.selection import Choice, NotNow
 from swarmproof.targets.base import Member
 from swarmproof.targets.cluster import ClusterMember, ClusterTarget
@@ -21,7 +22,7 @@ ELECTION_SEEN_WITHIN_S = 3.0
 
 
 def _kill(member: Member) -> None:
-    member.process.signal(signal.SIGKILL, ends_it=True)
+    signal_to(member, signal.SIGKILL, ends_it=True)
 
 
 def _is_gone(member: Member) -> str | None:
@@ -74,6 +75,7 @@ class KillDuringElection(Fault):
     heal_word = "restart"
     is_deadly = True
     selectors: ClassVar[Sequence[str]] = ("leader",)
+    kinds: ClassVar[Sequence[str]] = CLUSTER_KINDS
     effect_within_s = ELECTION_SEEN_WITHIN_S + 2.0
 
     def widen(self, choice: Choice, rng: random.Random) -> Choice:
@@ -103,8 +105,9 @@ class KillDuringElection(Fault):
         deadline = time.monotonic() + ELECTION_SEEN_WITHIN_S
         while time.monotonic() < deadline and not strike.is_abandoned():
             if cluster.leader() is None:
-                strike.memory["moment"] = "while nobody led"
-                _kill(second)
+                with contextlib.suppress(NoEffect):
+                    _kill(second)
+                    strike.memory["moment"] = "while nobody led"
                 return
             time.sleep(LOOK_AGAIN_S)
 

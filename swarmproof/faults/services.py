@@ -4,7 +4,7 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -17,6 +17,46 @@ ANSWER_WITHIN_S: Final = 2.0
 ADMIN_LINE = re.compile(r"admin_listening\b.*?address=\S+?:(\d+)")
 DEFAULT_SHARE: Final = "100%"
 LOG_BYTES = 64 * 1024
+MODES: Final = ("SUCCESS", "DELAY", "DISCONNECT", "TIMEOUT", "REJECT")
+MAX_STEPS: Final = 1000
+MAX_STEP_S: Final = 3600.0
+MAX_TIMES: Final = 1_000_000
+MODES_WITH_SECONDS: Final = ("DELAY", "REJECT")
+_STEP = re.compile(r"(?P<mode>[A-Za-z]+)(?::(?P<seconds>\d+(?:\.\d*)?|\.\d+))?(?:\*(?P<times>\d+))?", re.ASCII)
+
+
+def check_script(text: str) -> None:
+    """Whether a device would take it as its script (servers/f00d/script.py). Errors: ValueError."""
+    steps = text.split(",")
+    if len(steps) > MAX_STEPS:
+        raise ValueError(f"a script has at most {MAX_STEPS} steps")
+    for place, step in enumerate(steps, start=1):
+        match = _STEP.fullmatch(step.strip())
+        mode = match["mode"].upper() if match is not None else ""
+        if match is None or mode not in MODES:
+            forms = f"MODE[:SECONDS][*TIMES] with one of {', '.join(MODES)}"
+            raise ValueError(f"{step.strip()!r} is no step; write {forms}")
+        seconds, times = match["seconds"], int((match["times"] or "1")[:10])
+        if seconds is not None and mode not in MODES_WITH_SECONDS:
+            raise ValueError(f"{mode} takes no seconds; only {' and '.join(MODES_WITH_SECONDS)} do")
+        if seconds is not None and float(seconds) > MAX_STEP_S:
+            raise ValueError(f"a step lasts at most {MAX_STEP_S:g} s")
+        if not 1 <= times <= MAX_TIMES:
+            raise ValueError(f"a step is repeated 1 to {MAX_TIMES} times")
+        if mode == "REJECT" and place < len(steps) and (seconds is None or times > 1):
+            raise ValueError("REJECT before the end of a script needs its seconds, such as REJECT:0.5, and no times")
+
+
+def read_share(text: str) -> float:
+    """`30%` or `0.3`. Errors: ValueError."""
+    number, percent, rest = text.partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = 0.0
+    if rest or not 0 < share <= 1:
+        raise ValueError(f"{text!r} is not a share above 0; write it such as 30%")
+    return share
 
 
 class F00dMode(Fault):
@@ -27,6 +67,7 @@ class F00dMode(Fault):
     kinds: ClassVar[Sequence[str]] = ("f00d",)
     options: ClassVar[Mapping[str, str]] = {"mode": "TIMEOUT"}
     required: ClassVar[Sequence[str]] = ("mode",)
+    readers: ClassVar[Mapping[str, Callable[[str], object]]] = {"mode": check_script}
     silences = False
 
     def begin(self, strike: Strike) -> None:
@@ -59,24 +100,14 @@ class RpcErrors(Fault):
     selectors: ClassVar[Sequence[str]] = ("all",)
     kinds: ClassVar[Sequence[str]] = ("websocket_rpc",)
     options: ClassVar[Mapping[str, str]] = {"share": "30%"}
+    readers: ClassVar[Mapping[str, Callable[[str], object]]] = {"share": read_share}
     silences = False
 
     def healed(self, members: Sequence[Member]) -> str:
         return f"{names_of(members)}: answers are as before"
 
-    def strike_share(self, strike: Strike) -> float:
-        text = strike.options.get("share", DEFAULT_SHARE)
-        number, percent, _ = text.partition("%")
-        try:
-            share = float(number) / (100 if percent else 1)
-        except ValueError:
-            share = 0.0
-        if not 0 < share <= 1:
-            raise NoEffect(f"share={text} is not a share; write it such as 30%")
-        return share
-
     def begin(self, strike: Strike) -> None:
-        share = self.strike_share(strike)
+        share = read_share(strike.options.get("share", DEFAULT_SHARE))
         for member in strike.choice.members:
             errors_file(member.process.directory).write_text(f"{share}\n")
             strike.memory[member.name] = member.process.log_path.stat().st_size

@@ -12,12 +12,12 @@ it back its log as it was.
 import re
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from swarmproof.durations import parse_duration_s
-from swarmproof.faults.fault import Fault, NoEffect, Strike, names_of
+from swarmproof.durations import parse_duration_s, show_s
+from swarmproof.faults.fault import Fault, NoEffect, Strike, names_of, not_running, signal_to
 from swarmproof.targets.base import Member
 from swarmproof.targets.cluster import ClusterMember
 from swarmproof.targets.errors import TargetError
@@ -26,6 +26,8 @@ from swarmproof.targets.raft import DISK_FAULTS_NAME
 
 SAVED_SUFFIX = ".before-damage"
 DEFAULT_DELAY = "200ms"
+MAX_DELAY_S = 3600.0
+MAX_CUT_BYTES = 1 << 40
 # Enough to reach into the last record, not more: it may hold a single entry of some bytes.
 DEFAULT_CUT_BYTES = 7
 # Behind the header record, so that the flip hits entries; well before the end, which may be a torn write.
@@ -34,6 +36,21 @@ REFUSED_WITHIN_S = 20.0
 # A node that runs for so long has heard from its leader, and lives with what it has.
 SETTLED_AFTER_S = 2.0
 _SLOW_SYNC = re.compile(r"WARNING disk_fault ")
+
+
+def read_delay_s(text: str) -> float:
+    """Seconds. Errors: ValueError."""
+    delay_s = parse_duration_s(text)
+    if not 0 < delay_s <= MAX_DELAY_S:
+        raise ValueError(f"it must be above 0 and at most {show_s(MAX_DELAY_S)}")
+    return delay_s
+
+
+def read_cut_bytes(text: str) -> int:
+    """Errors: ValueError."""
+    if not (text.isascii() and text.isdecimal()) or not 0 < int(text[:20]) <= MAX_CUT_BYTES:
+        raise ValueError(f"{text!r} is not a number of bytes from 1 to {MAX_CUT_BYTES}")
+    return int(text)
 
 
 class _OnDisk(Fault):
@@ -48,6 +65,8 @@ class DiskFull(_OnDisk):
     heal_word = "for"
 
     def strike(self, victim: Member) -> None:
+        if victim.process.pid is None:
+            raise NoEffect(not_running(victim))
         victim.process.expect_end()
         _control_file(victim).write_text("full\n")
 
@@ -70,10 +89,11 @@ class SlowFsync(_OnDisk):
     summary = "every fsync of the node takes longer"
     heal_word = "for"
     options: ClassVar[Mapping[str, str]] = {"delay": DEFAULT_DELAY}
+    readers: ClassVar[Mapping[str, Callable[[str], object]]] = {"delay": read_delay_s}
     silences = False
 
     def begin(self, strike: Strike) -> None:
-        delay_s = parse_duration_s(strike.options.get("delay", DEFAULT_DELAY))
+        delay_s = read_delay_s(strike.options.get("delay", DEFAULT_DELAY))
         for member in strike.choice.members:
             strike.memory[member.name] = member.process.log_path.stat().st_size
             _control_file(member).write_text(f"slow {delay_s}\n")
@@ -105,7 +125,7 @@ class _Damage(_OnDisk):
 
     def begin(self, strike: Strike) -> None:
         for member in strike.choice.members:
-            member.process.signal(signal.SIGKILL, ends_it=True)
+            signal_to(member, signal.SIGKILL, ends_it=True)
             if not member.process.wait_for_exit(KILL_WITHIN_S):
                 raise NoEffect(f"{member.name} did not end")
             strike.memory[member.name] = self._damage(strike, _last_segment(member))
@@ -154,12 +174,10 @@ class LogTruncate(_Damage):
     name = "log-truncate"
     summary = "SIGKILL, and the end of the log is cut off while the node is down, as after a power failure"
     options: ClassVar[Mapping[str, str]] = {"bytes": str(DEFAULT_CUT_BYTES)}
+    readers: ClassVar[Mapping[str, Callable[[str], object]]] = {"bytes": read_cut_bytes}
 
     def _damage(self, strike: Strike, path: Path) -> str | None:
-        try:
-            cut = int(strike.options.get("bytes", DEFAULT_CUT_BYTES))
-        except ValueError as error:
-            raise NoEffect(f"bytes={strike.options['bytes']} is not a number") from error
+        cut = read_cut_bytes(strike.options.get("bytes", str(DEFAULT_CUT_BYTES)))
         size = path.stat().st_size
         shutil.copy2(path, _saved(path))
         with path.open("r+b") as file:

@@ -51,6 +51,7 @@ class LinkBoard:
 
     def __init__(self, guard: Guard, nodes_dir: Path) -> None:
         self.names: set[str] = set()
+        self.framed: set[str] = set()  # those whose streams consist of frames
         self.process = ChildProcess(
             NAME,
             [sys.executable, "-m", "swarmproof.faults.proxy", "--control", str(nodes_dir / NAME / CONTROL_NAME)],
@@ -77,6 +78,7 @@ class LinkBoard:
         except TargetError as error:
             raise TargetNotStarted(str(error)) from error
         self.names |= {plan.name for plan in plans}
+        self.framed = self.framed - {plan.name for plan in plans} | {plan.name for plan in plans if plan.framed}
 
     def apply(self, owner: int, toxics: Mapping[str, Sequence[str]]) -> None:
         """Add toxics to these links, all at the same moment, until `withdraw`. Errors: TargetError."""

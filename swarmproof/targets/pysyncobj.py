@@ -43,6 +43,6 @@ class PySyncObjTarget(ClusterTarget):
                     around=self._around,
                 )
             )
-        client_ports = self._client_ports([member.name for member in members], ports)
+        client_ports = self._client_ports([member.name for member in members], ports, framed=True)
         self.address = "kv://" + ",".join(f"{LOOPBACK}:{port}" for port in client_ports)
         return members

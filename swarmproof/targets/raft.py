@@ -102,7 +102,7 @@ class RaftTarget(ClusterTarget):
                 if destination == source:
                     ports[place] = peer_ports[place]
                 else:
-                    plan = LinkPlan(link_name(source, destination), ports[place], peer_ports[place])
+                    plan = LinkPlan(link_name(source, destination), ports[place], peer_ports[place], framed=True)
                     self._link_plans.append(plan)
             dialled.append(ports)
         return dialled

@@ -5,6 +5,7 @@ One cluster of three nodes with links for all tests of this file: each of them m
 
 import contextlib
 import itertools
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ import pytest
 from protocols.kv import PUT, KvRequest
 from records.faults import FaultRecord
 from records.run_directory import RunDirectory
+from swarmproof.faults import network
 from swarmproof.faults.catalogue import CATALOGUE
-from swarmproof.faults.schedule import build_schedule, parse_fault
-from swarmproof.targets.base import Surroundings
+from swarmproof.faults.schedule import FaultMistake, build_schedule, parse_fault
+from swarmproof.targets.base import LOOPBACK, Surroundings
 from swarmproof.targets.cluster import LEADER_WITHIN_S
 from swarmproof.targets.guard import Guard
-from swarmproof.targets.kv_client import KvUnavailable
+from swarmproof.targets.kv_client import KvConnection, KvUnavailable
 from swarmproof.targets.links import LinkBoard
 from swarmproof.targets.process import State
 from swarmproof.targets.raft import RaftTarget
@@ -123,26 +125,66 @@ def test_other_partitions_are_observed_and_healed(text: str, laboratory: Laborat
 @pytest.mark.parametrize(
     "text",
     [
-        "link leader latency=20ms±10ms bandwidth=10MB/s slicer=512",
+        "link leader latency=20ms±10ms bandwidth=10MB/s slicer=32",
         "link all jitter=5ms",
         "link follower corrupt=5%",
         "link follower reset=mid",
         "link follower stall",
         "link follower limit_data=2KB",
+        "link follower drop",
+        "link follower timeout=300ms",
+        "link follower reset=300ms",
+        "link all drop=5%",
+        "link follower duplicate=20% reorder=20%",
     ],
 )
 def test_toxics_on_peer_links_do_not_stop_the_cluster(text: str, laboratory: Laboratory) -> None:
     record = laboratory.do(f"{text} for 700ms")
     assert_healed(record)
-    assert ("in use" if "stall" not in text else "carried nothing for") in record.observed
+    for toxic in text.split()[2:]:
+        assert f"{toxic} acted " in record.observed or f"{toxic}: " in record.observed
+    silent = any(toxic.split("=")[0] in ("stall", "timeout") or toxic == "drop" for toxic in text.split())
+    assert ("carried nothing for" in record.observed) is silent
 
 
-def test_client_links_have_toxics_of_their_own(laboratory: Laboratory) -> None:
+@pytest.mark.parametrize("toxic", ["latency=1ms", "drop", "reset=100ms", "duplicate=50%"])
+def test_toxics_that_nobody_met_have_no_effect(toxic: str, laboratory: Laboratory) -> None:
     seen = laboratory.harness()
-    struck = seen.engine.inject_spec(parse_fault("link leader clients latency=1ms @0s for 300ms"))
-    assert struck.error == f"no effect was seen on {struck.chosen} within 3 s"  # no client, nothing to be seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CATALOGUE["link"], "effect_within_s", 0.5)
+        patch.setattr(network, "RARE_WITHIN_S", 0.5)
+        struck = seen.engine.inject_spec(parse_fault(f"link leader clients {toxic} @0s for 300ms"))
+    assert not struck.took_effect
+    assert re.fullmatch(rf"no effect was seen on {struck.chosen} \({toxic}\) within 0\.\d s", struck.error)
     wait_until(lambda: not seen.engine.active(), "the fault to be over", OVER_WITHIN_S)
     seen.history.close()
+
+
+@pytest.mark.parametrize("toxic", ["latency=1ms", "drop", "reset=100ms", "duplicate=50%"])
+def test_toxics_that_a_client_met_have_one(toxic: str, laboratory: Laboratory) -> None:
+    seen = laboratory.harness()
+    led = laboratory.cluster.leader()
+    assert led is not None
+    ports = [int(address.rpartition(":")[2]) for address in laboratory.cluster.address.split(",")]
+    over = threading.Event()
+    client = threading.Thread(target=ask_until, args=(ports[led.node - 1], over))
+    client.start()
+    try:
+        struck = seen.engine.inject_spec(parse_fault(f"link n{led.node} clients {toxic} @0s for 300ms"))
+    finally:
+        over.set()
+        client.join()
+    assert struck.took_effect, struck
+    wait_until(lambda: not seen.engine.active(), "the fault to be over", OVER_WITHIN_S)
+    seen.history.close()
+
+
+def ask_until(port: int, over: threading.Event) -> None:
+    """A client that asks again and again over its link."""
+    while not over.is_set():
+        with contextlib.suppress(KvUnavailable), KvConnection(LOOPBACK, port, 0.2) as connection:
+            while not over.is_set():
+                connection.status()
 
 
 @pytest.mark.parametrize("text", ["kill-election leader restart 500ms", "rolling-kill all restart 100ms"])
@@ -210,12 +252,11 @@ def test_what_two_faults_put_on_one_link_is_taken_away_one_by_one(laboratory: La
     assert laboratory.cluster.wait_until_all_answer(OVER_WITHIN_S) == []
 
 
-def test_without_links_a_partition_says_what_is_missing(laboratory: Laboratory, tmp_path: Path) -> None:
+def test_without_links_a_partition_is_refused_and_leaves_no_record(laboratory: Laboratory, tmp_path: Path) -> None:
     seen = Harness([laboratory.cluster], RunDirectory.create(tmp_path, "run"))
-    record = seen.engine.inject_spec(parse_fault("partition leader @0s for 1s"))
-    wait_until(lambda: not seen.engine.active(), "the fault to be over", OVER_WITHIN_S)
-    assert not record.took_effect
-    assert "there are no links to act on; start the targets with links" in record.error
+    with pytest.raises(FaultMistake, match="raft has no links of its peers to act on; start it with links"):
+        seen.engine.inject_spec(parse_fault("partition leader @0s for 1s"))
+    assert seen.written == []
 
 
 def test_every_kind_says_what_it_does() -> None:
