@@ -154,7 +154,7 @@ class Supervisor:
                 "chosen": record.chosen,
                 "observed": record.observed,
                 "why": record.why,
-                "problem": record.error,
+                "problem": record.error or "its effect was not seen yet",
             }
         if command == "heal":
             name = request.get("name")

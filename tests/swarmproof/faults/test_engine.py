@@ -125,12 +125,15 @@ def test_abandoning_continues_what_is_paused_and_restarts_nothing(sleeper: Comma
     assert sleeper.members[0].process.starts == 1
 
 
-def test_a_victim_that_is_still_down_is_not_hit_again(sleeper: CommandTarget, harness: MakeHarness) -> None:
+def test_a_scheduled_victim_that_is_still_down_is_waited_for(sleeper: CommandTarget, harness: MakeHarness) -> None:
     seen = harness(sleeper)
-    seen.engine.inject("kill", "sleeper", 0.3)
-    record = seen.engine.inject("kill", "sleeper", AT_ONCE)
-    assert record.took_effect
-    assert "because sleeper was not back yet" in record.why
+    specs = [
+        FaultSpec("kill", "sleeper", at_s=0.0, heal_after_s=0.3),
+        FaultSpec("kill", "sleeper", 0.0, None, 0, 1, 0.05),
+    ]
+    seen.engine.begin(build_schedule(specs, 1, 10.0), time.monotonic_ns())
+    wait_until(lambda: any(r.id == 2 and r.took_effect for r in seen.written), "the second fault")
+    assert "because sleeper was not back yet" in seen.last(2).why
     seen.engine.end_load()
     assert sleeper.members[0].process.starts == 3
 
@@ -168,13 +171,13 @@ def test_a_killed_leader_gives_the_figures_of_the_outage(
 
 def test_the_leader_is_not_killed_while_the_last_victim_is_away(cluster: RaftTarget, harness: MakeHarness) -> None:
     seen = harness(cluster)
-    first = seen.engine.inject("kill", "leader", 1.5)
-    second = seen.engine.inject("kill", "leader", AT_ONCE)
-    assert second.took_effect
+    specs = [FaultSpec("kill", "leader", at_s=0.0, heal_after_s=heal_s) for heal_s in (1.5, AT_ONCE)]
+    seen.engine.begin(build_schedule(specs, 1, 10.0), time.monotonic_ns())
+    wait_until(lambda: any(r.id == 2 and r.took_effect for r in seen.written), "the second kill", 60.0)
+    first, second = seen.last(1), seen.last(2)
     assert re.search(f"; waited .* because .*{first.chosen} was not back yet", second.why)
-    healed_ns = seen.last(first.id).healed_ns
-    assert healed_ns is not None
-    assert second.requested_ns >= healed_ns
+    assert first.healed_ns is not None
+    assert second.requested_ns >= first.healed_ns
     seen.engine.end_load()
 
 
