@@ -6,7 +6,7 @@ The first Ctrl-C ends the load early and still gives a verdict; a second one, SI
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ RECOVERY_WORDS = {
     "first_ack_s": "first acknowledged write",
     "back_to_baseline_s": "back to the baseline",
 }
+TOLD_WITH_THE_FAULT = frozenset({"new_leader_s", "first_ack_s"})
 
 
 @dataclass(frozen=True)
@@ -224,11 +225,8 @@ class Session:
             self._problems.append(str(error))
         self._run.update_json(RUN_JSON, {"recovery": recovery})
         code = judge_and_report(self._run, self._printer)
-        for name, words in RECOVERY_WORDS.items():
-            figures = recovery.get(name)
-            if figures is not None and figures["count"] > 1:
-                times = f"min {figures['min']:.2f} s, median {figures['median']:.2f} s, max {figures['max']:.2f} s"
-                self._printer.result(f"outages {words} over {figures['count']:.0f} faults: {times}")
+        for line in recovery_lines(recovery):
+            self._printer.result(line)
         for problem in self._problems:
             self._printer.error(problem)
         if self._problems and code != EXIT_INVALID:
@@ -308,6 +306,21 @@ def print_schedule(request: RunRequest, schedule: Sequence[ScheduledFault], prin
     for fault in schedule:
         heal = f", healed after {show_s(fault.spec.heal_after_s)}" if fault.spec.heal_after_s is not None else ""
         printer.result(f"fault   {fault.due_s:8.3f} s  {fault.spec.what}{_condition(fault.spec)}{heal}")
+
+
+def recovery_lines(recovery: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The figures over the faults of a run; of a single one those that its own line does not have."""
+    lines = []
+    for name, words in RECOVERY_WORDS.items():
+        figures = recovery.get(name)
+        if figures is None:
+            continue
+        if figures["count"] > 1:
+            times = f"min {figures['min']:.2f} s, median {figures['median']:.2f} s, max {figures['max']:.2f} s"
+            lines.append(f"outages {words} over {figures['count']:.0f} faults: {times}")
+        elif name not in TOLD_WITH_THE_FAULT:
+            lines.append(f"outages {words}: {figures['max']:.2f} s")
+    return lines
 
 
 def _condition(spec: FaultSpec) -> str:

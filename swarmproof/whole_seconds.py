@@ -82,19 +82,26 @@ class WholeSeconds:
         """Seconds in which all was well, each with what an operation took that was under way before the end."""
         for at_s in range(over_s, over_s + AROUND_S):
             if at_s in self._seconds:
-                yield self._seconds[at_s], max(DELAYED_US, ((at_s + 1) * NS_PER_S - end_ns) // 1000)
+                yield self._seconds[at_s], max(DELAYED_US, _at_least_us(at_s, end_ns))
 
-    def percentiles(self, strike_ns: int, end_ns: int) -> dict[str, int | None]:
-        """`p50_before_us`, `p99_before_us`, and the same for during and after; None where too few ended."""
-        struck_s, end_s = strike_ns // NS_PER_S, end_ns // NS_PER_S + 1
+    def percentiles(self, strike_ns: int, over_ns: int) -> dict[str, int | None]:
+        """`p50_before_us`, `p99_before_us`, and the same for during and after; None where too few ended.
+
+        What was under way before all was over is of the fault, however late it ended.
+        """
+        struck_s, end_s = strike_ns // NS_PER_S, over_ns // NS_PER_S + 1
+        late, after = [], []
+        for at_s in range(end_s, end_s + AROUND_S):
+            begun_before, begun_after = _split(self._times(range(at_s, at_s + 1)), _at_least_us(at_s, over_ns))
+            late.append(begun_before)
+            after.append(begun_after)
         phases = {
-            "before": range(struck_s - AROUND_S, struck_s),
-            "during": range(struck_s, end_s),
-            "after": range(end_s, end_s + AROUND_S),
+            "before": self._times(range(struck_s - AROUND_S, struck_s)),
+            "during": merge([self._times(range(struck_s, end_s)), *late]),
+            "after": merge(after),
         }
         found: dict[str, int | None] = {}
-        for phase, seconds in phases.items():
-            times = self._times(seconds)
+        for phase, times in phases.items():
             found[f"p50_{phase}_us"] = round(times.percentile_us(50)) if times.total else None
             found[f"p99_{phase}_us"] = round(times.percentile_us(99)) if times.total >= MIN_FOR_P99 else None
         return found
@@ -172,6 +179,20 @@ def _delayed(seconds: Iterable[tuple[_Second, int]]) -> int | None:
         least += max(slow - second.failed - second.unknown, 0)
         most += min(slow, second.ok)
     return least if least == most else None
+
+
+def _at_least_us(at_s: int, moment_ns: int) -> int:
+    """What took longer than this and ended in second `at_s` had begun before the moment."""
+    return ((at_s + 1) * NS_PER_S - moment_ns) // 1000
+
+
+def _split(times: Histogram, limit_us: int) -> tuple[Histogram, Histogram]:
+    """What took longer than the limit, and the rest."""
+    longer = highest_equivalent_us(times.indices) > limit_us
+    return (
+        Histogram(times.indices[longer], times.counts[longer], limit_us, times.max_us),
+        Histogram(times.indices[~longer], times.counts[~longer], times.min_us, min(limit_us, times.max_us)),
+    )
 
 
 def _after(at_s: int | None, strike_ns: int) -> float | None:

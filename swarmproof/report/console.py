@@ -15,7 +15,7 @@ from records.run_directory import REPORT_HTML, RunDirectory
 from swarmproof.breakers import breaker_lines
 from swarmproof.generator import generator_lines
 from swarmproof.report.contents import BROKEN, Contents, read_contents
-from swarmproof.report.wording import count, duration, encodable, fault_line, operation_line, operation_times
+from swarmproof.report.wording import count, encodable, fault_line, operation_line, operation_times, times_of
 
 _COLUMNS = ("count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 _CELL = 9
@@ -91,7 +91,7 @@ def _cells(summary: Summary) -> list[str]:
     percentiles = (summary.p50_us, summary.p90_us, summary.p95_us, summary.p99_us, summary.p999_us, summary.p9999_us)
     times = (*percentiles, summary.max_us)
     cells = [count(summary.count), count(summary.failed), count(summary.unknown), f"{summary.rate:.1f}"]
-    cells += [duration(time_us) for time_us in times]
+    cells += times_of(summary, times)
     # A number that fills its cell still keeps a space before it.
     return [" " + cell if len(cell) >= _CELL else cell.rjust(_CELL) for cell in cells]
 

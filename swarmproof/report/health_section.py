@@ -86,10 +86,12 @@ def _generator_rows(contents: Contents, load: dict[str, Any]) -> Iterable[tuple[
         asked = f" (of {users} asked for)" if isinstance(users, int) and users != peak else ""
         yield "users", escape(f"{peak}{asked}{where}")
     if load.get("rate"):
-        numbers = [load.get(name, last.get(name, 0)) for name in ("issued", "dropped", "unissued")]
-        issued, dropped, unissued = (number if isinstance(number, int) else 0 for number in numbers)
-        text = f"at {load['rate']} a second: {count(issued)} issued, {count(dropped)} dropped"
-        text += f", {count(unissued)} due when the run ended" if unissued else ""
+        numbers = {name: load.get(name, last.get(name)) for name in ("issued", "dropped", "unissued")}
+        known = {name: number for name, number in numbers.items() if isinstance(number, int)}
+        told = [f"{count(known[name])} {name}" for name in ("issued", "dropped") if name in known]
+        told += [f"{count(known['unissued'])} due when the run ended"] if known.get("unissued") else []
+        text = f"at {load['rate']} a second: {', '.join(told) or 'nobody said what became of them'}"
+        dropped = known.get("dropped")
         yield "arrivals", f"<span class='{'unknown' if dropped else ''}'>{escape(text)}</span>"
     cancelled = last.get("cancelled")
     if isinstance(cancelled, int) and cancelled:

@@ -29,7 +29,7 @@ from swarmproof.report.series import (
     time_series,
 )
 from swarmproof.report.timeline import timeline
-from swarmproof.report.wording import count, duration, encodable, operation_line, operation_times, verdict_sentence
+from swarmproof.report.wording import count, encodable, operation_line, operation_times, times_of, verdict_sentence
 
 _COLUMNS = ("operation", "count", "failed", "unknown", "rate/s", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 
@@ -126,9 +126,10 @@ def _headline(contents: Contents) -> str:
     seconds = contents.latency.seconds()
     if seconds:
         summary = contents.latency.summary()
-        parts.append(f"{count(summary.count)} operations in {seconds[-1] + 1 - seconds[0]} s")
+        span = contents.latency.span()
+        parts.append(f"{count(summary.count)} operations in {max(span.end_s - span.begin_s, 0.0):.0f} s")
         parts.append(f"{summary.rate:,.0f}/s")
-        parts.append(f"p99 {duration(summary.p99_us)}")
+        parts.append(f"p99 {times_of(summary, [summary.p99_us])[0]}")
     if contents.faults:
         effective = sum(fault.took_effect for fault in contents.faults)
         parts.append(f"{effective} of {len(contents.faults)} faults took effect")
@@ -216,7 +217,7 @@ def _operation_row(summary: Summary) -> str:
         summary.p9999_us,
         summary.max_us,
     )
-    cells += [duration(time_us) for time_us in times]
+    cells += times_of(summary, times)
     return f"<tr><td>{escape(summary.operation)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 

@@ -7,7 +7,7 @@ from records.faults import FaultRecord, read_faults
 from records.latency import RESPONSE, SERVICE, LatencyStore
 from records.run_directory import RUN_JSON, VERDICT_JSON, RunDirectory
 from swarmproof.report.contents import BROKEN
-from swarmproof.report.wording import count, duration, encodable, fault_line
+from swarmproof.report.wording import count, encodable, fault_line, times_of
 
 _COLUMNS: Final = ("operation", "count", "failed", "unknown", "rate/s", "p50", "p90", "p99", "p99.9", "p99.99", "max")
 _STYLE: Final = """
@@ -44,7 +44,7 @@ def _table(store: LatencyStore, names: list[str], kind: str, title: str) -> str:
         one = store.summary(name, kind)
         times = (one.p50_us, one.p90_us, one.p99_us, one.p999_us, one.p9999_us, one.max_us)
         cells = [one.operation, count(one.count), count(one.failed), count(one.unknown), f"{one.rate:,.1f}"]
-        rows += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in [*cells, *map(duration, times)]) + "</tr>"
+        rows += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in [*cells, *times_of(one, times)]) + "</tr>"
     head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
     return f"<h2>{title}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from records.faults import FaultRecord
 from swarmproof.outages import SECONDS
 from swarmproof.report.contents import Contents
 from swarmproof.report.wording import count, duration, fault_line
@@ -48,14 +49,18 @@ def faults_section(contents: Contents) -> str:
         f'<li class="{"" if fault.took_effect else "unknown"}">{escape(fault_line(fault, contents.fault_at_s(fault)))}'
         f"<br><small>asked for: {escape(fault.target)}{escape(f', {fault.why}' if fault.why else '')}"
         f"{escape(f'; seen: {fault.observed}' if fault.observed else '')}"
-        f"{_healed(contents, fault.healed_ns)}</small></li>"
+        f"{_healed(contents, fault)}</small></li>"
         for fault in contents.faults
     )
     return f"<section><h2>Faults</h2><ul class='faults'>{items}</ul>{_outages(contents)}{_spread(contents)}</section>"
 
 
-def _healed(contents: Contents, healed_ns: int | None) -> str:
-    return "; never healed" if healed_ns is None else f"; healed at {contents.elapsed_s(healed_ns):.1f} s"
+def _healed(contents: Contents, fault: FaultRecord) -> str:
+    if not fault.took_effect:
+        return ""  # there was nothing to heal
+    if fault.healed_ns is None:
+        return "; not healed" + ("" if contents.verdict else " yet")
+    return f"; healed at {contents.elapsed_s(fault.healed_ns):.1f} s"
 
 
 def _outages(contents: Contents) -> str:
@@ -67,7 +72,7 @@ def _outages(contents: Contents) -> str:
         return ""
     head = "<th>fault" + "".join(f"<th>{escape(words)}" for _, words, _ in columns)
     body = "".join(
-        f"<tr><td>{escape(_fault_name(row))}</td>"
+        f"<tr><td>{escape(_fault_name(contents, row))}</td>"
         + "".join(f"<td>{escape(_cell(row, name, unit))}</td>" for name, _, unit in columns)
         + "</tr>"
         for row in rows
@@ -81,8 +86,11 @@ def _outages(contents: Contents) -> str:
     )
 
 
-def _fault_name(row: dict[str, str]) -> str:
-    at_s = _number(row.get("elapsed_s", ""))
+def _fault_name(contents: Contents, row: dict[str, str]) -> str:
+    """With the same moment as in the list of the faults."""
+    at_s = next((contents.fault_at_s(fault) for fault in contents.faults if str(fault.id) == row.get("id")), None)
+    if at_s is None:
+        at_s = _number(row.get("elapsed_s", ""))
     return f"{row.get('kind', '?')} {row.get('chosen', '')}" + (f" at {at_s:.1f} s" if at_s is not None else "")
 
 

@@ -23,6 +23,9 @@ _SLOW_PERCENT: Final = 99.0
 #: A cluster that changes its leader more often than this is shown no further.
 _MAX_RIBBON: Final = 500
 
+#: Of less than this no rate can be told; what ends behind the load, because it was still under way, is shown as it is.
+_LEAST_RAN_S: Final = 0.2
+
 #: The name under which all operations together stand.
 ALL = "all operations"
 
@@ -61,7 +64,11 @@ def _series(
         start = starts[(second - starts.start) // width]
         gathered[start].append(histogram)
         outcomes[start] = [sum(pair) for pair in zip(outcomes[start], ended, strict=True)]
+    span = store.span()
     for start in starts:
+        # The load begins and ends within a second, and the run within a stretch: what it did not fill is no lull.
+        ran_s = span.overlap_s(start, start + width)
+        per_s = ran_s if ran_s >= _LEAST_RAN_S else width
         histogram = merge(gathered[start])
         ok, failed, unknown, _ = outcomes[start]
         measured = histogram.total > 0
@@ -69,9 +76,9 @@ def _series(
         series["p50"].append(histogram.percentile_us(50) / 1000 if measured else None)
         series["p99"].append(histogram.percentile_us(99) / 1000 if measured else None)
         series["max"].append(histogram.max_us / 1000 if measured else None)
-        series["ok"].append(round(ok / width, 3))
-        series["failed"].append(round(failed / width, 3))
-        series["unknown"].append(round(unknown / width, 3))
+        series["ok"].append(round(ok / per_s, 3))
+        series["failed"].append(round(failed / per_s, 3))
+        series["unknown"].append(round(unknown / per_s, 3))
     return series
 
 
@@ -247,7 +254,7 @@ def fault_bands(contents: Contents) -> list[dict[str, Any]]:
             {
                 "from": round(at_s, 3),
                 "to": round(max(at_s, _outage_end_s(contents, fault, healed_s, end_s)), 3),
-                "healed": None if healed_s is None else round(healed_s, 3),
+                "healed": round(healed_s, 3) if healed_s is not None and fault.took_effect else None,
                 "text": f"{fault.kind} {fault.chosen or fault.target}",
                 "took_effect": fault.took_effect,
             }

@@ -1,6 +1,6 @@
 """Comparisons and trends as plain lines for a terminal or a log."""
 
-from swarmproof.report.comparing import HONESTY, Comparison, OperationPair
+from swarmproof.report.comparing import HONESTY, Comparison, OperationPair, Percentile
 from swarmproof.report.trend_of_runs import RunRow, Trend
 from swarmproof.report.wording import count, duration
 
@@ -47,9 +47,12 @@ def pair_rows(pair: OperationPair) -> list[list[str]]:
     for name, numbers in (("failed", pair.failed), ("unknown", pair.unknown)):
         if any(numbers):
             rows.append(["", name, count(numbers[0]), count(numbers[1]), "", ""])
-    return rows + [
-        ["", one.name, duration(one.a_us), duration(one.b_us), times(one.ratio), one.says] for one in pair.percentiles
-    ]
+    return rows + [["", one.name, *_both(pair, one), times(one.ratio), one.says] for one in pair.percentiles]
+
+
+def _both(pair: OperationPair, one: Percentile) -> list[str]:
+    """A dash for the run in which none of them ended."""
+    return [duration(us) if ended else "–" for us, ended in zip((one.a_us, one.b_us), pair.count, strict=True)]
 
 
 def times(ratio: float | None) -> str:

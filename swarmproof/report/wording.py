@@ -1,8 +1,10 @@
 """How numbers and faults are put into words, the same in the console and in the page."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from records.faults import FaultRecord
+from records.latency import Summary
 
 if TYPE_CHECKING:
     from swarmproof.report.contents import Contents
@@ -41,6 +43,11 @@ def duration(time_us: float) -> str:
         # Rounded first, so that 999.96 does not become 1000ms of four digits.
         return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}ms"
     return f"{time_us / 1_000_000:.2f}s"
+
+
+def times_of(summary: Summary, times_us: Iterable[float]) -> list[str]:
+    """Each as `duration`; a dash where no operation ended, since nothing took no time."""
+    return [duration(time_us) if summary.count else "–" for time_us in times_us]
 
 
 def count(number: int) -> str:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from records.breakers import BreakerLog
+from records.latency import CANCELLED, LatencyLog, LatencyRecorder
 from records.leadership import Leader, append_leader
 from records.run_directory import RunDirectory
 from swarmproof.outages import write_outages
 from swarmproof.report import write_html
+from swarmproof.report.console import report_lines
 from swarmproof.report.contents import read_contents
 from swarmproof.report.html import render_html, reproduction
 from tests.report import made
@@ -65,8 +67,11 @@ def test_the_charts_have_the_faults_and_every_operation(valid: RunDirectory) -> 
     assert {"all operations", "kv append", "envelope echo"} <= set(data["series"])
     series = data["series"]["all operations"]
     assert len({len(column) for column in series.values()}) == 1
-    total = sum(series["ok"]) + sum(series["failed"]) + sum(series["unknown"])
-    assert total == read_contents(valid).latency.summary().count
+    latency = read_contents(valid).latency
+    first, *_ = latency.seconds()
+    in_the_middle = slice(2, 10)  # whole seconds, in which a rate is a number of operations
+    total = sum(sum(series[outcome][in_the_middle]) for outcome in ("ok", "failed", "unknown"))
+    assert total == latency.summary(start_s=first + 2, end_s=first + 10).count
     curves = data["curves"]["kv append"]
     assert list(curves) == ["whole run", "before faults", "during faults", "after faults"]
     assert all(curve["ms"] == sorted(curve["ms"]) for curve in curves.values())
@@ -165,6 +170,27 @@ def test_what_faults_cost_is_a_table_and_its_spread_by_kind(tmp_path: Path) -> N
     assert re.search(r"killfirst acknowledged write20\.47 s0\.47 s0\.47 s", text)
     run.file("outages.csv").write_text("id,kind,first_ack_s\n1,kill,soon\n2,kill,1e400\n,,,,\x00")
     assert "This run" in _Page(render_html(read_contents(run))).text
+
+
+def test_what_is_not_known_is_a_dash_and_no_zero(tmp_path: Path, without_effect: RunDirectory) -> None:
+    run = made.valid_run(tmp_path)
+    recorder = LatencyRecorder()
+    recorder.record("envelope log", *[contents_start(run)] * 3, CANCELLED)
+    log = LatencyLog(run.latency_dir / "worker-2.msgpack", "worker-2")
+    log.append(recorder.take())
+    log.close()
+    contents = read_contents(run)
+    contents.load["rate"] = "100"
+    contents.outages = [
+        {"kind": "kill", "chosen": "a", "failed": "3", "detection_s": "0.7", "source": "seconds"},
+        {"kind": "kill", "chosen": "b", "failed": "", "detection_s": "0.1", "source": "history"},
+    ]
+    text = _Page(render_html(contents)).text
+    assert "envelope log0000.0" + "–" * 7 in text
+    assert re.search(r"envelope log +0 +0 +0 +0\.0( +–){7}\n", "\n".join(line for _, line in report_lines(contents)))
+    assert "kill a≤ 0.70 s3kill b0.10 s–" in text
+    assert "at 100 a second: nobody said what became of them" in text
+    assert "healed" not in _Page(render_html(read_contents(without_effect))).text.partition("asked for:")[2][:80]
 
 
 def test_the_health_of_targets_and_generator_is_told(tmp_path: Path) -> None:

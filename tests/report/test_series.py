@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from records.latency import OK, LatencyRecorder, LatencyStore
 from records.leadership import Leader, append_leader
 from records.run_directory import RunDirectory
-from swarmproof.report.contents import read_contents
+from swarmproof.report.contents import Contents, read_contents
 from swarmproof.report.series import (
     arrivals,
     fault_bands,
@@ -50,6 +51,20 @@ def test_the_series_of_a_quiet_second_has_gaps_and_not_zeros(valid: RunDirectory
     assert all(series["p50"][place] is None for place in quiet)
 
 
+def test_a_second_that_the_load_filled_in_part_is_no_lull(tmp_path: Path) -> None:
+    recorder = LatencyRecorder()
+    for at_ms in range(1_300, 4_450, 10):  # a hundred a second from 1.3 s to 4.45 s
+        recorder.record("envelope echo", at_ms * 10**6, at_ms * 10**6, at_ms * 10**6, OK)
+    recorder.record("envelope echo", 10**9, 10**9, 6 * 10**9, OK)  # one that was still under way
+    contents = Contents(RunDirectory.create(tmp_path, "test"))
+    contents.latency = LatencyStore(start_ns=1_300_000_000, end_ns=4_450_000_000)
+    contents.latency.add(recorder.take())
+    contents.faults = []
+    ok = time_series(contents)["envelope echo"]["ok"]
+    assert ok[:4] == pytest.approx([100, 100, 100, 100], rel=0.02)
+    assert ok[4:] == [0, 1]
+
+
 def test_leaders_as_recorded_win_over_what_faults_tell(tmp_path: Path) -> None:
     run = made.valid_run(tmp_path)
     start_ns = read_contents(run).start_ns
@@ -81,7 +96,7 @@ def test_a_fault_without_a_new_leader_is_a_band_until_its_heal(tmp_path: Path) -
         (9.002, pytest.approx(time_series(contents)["all operations"]["t"][-1] + 0.5, abs=0.01)),
         (9.0, 9.0),
     ]
-    assert [band["healed"] for band in bands] == [7.0, 12.0, 7.0, None, 12.0]
+    assert [band["healed"] for band in bands] == [7.0, 12.0, 7.0, None, None]
 
 
 def test_arrivals_are_those_of_the_schedule(tmp_path: Path) -> None:

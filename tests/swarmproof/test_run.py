@@ -235,6 +235,7 @@ def test_faults_can_be_struck_by_hand_during_a_run(tmp_path: Path) -> None:
     assert float(row["worst_client_gap_s"]) >= 1, "a whole second of the two and a half"
     assert 0 < float(row["detection_s"]) <= 3
     assert "delayed" in latest(tmp_path).file("report.html").read_text()
+    assert command.read_until(f"outages first error or silence: {float(row['detection_s']):.2f} s")
     assert json.loads(latest(tmp_path).file("verdict.json").read_text())["verdict"] == "valid"
     await_nothing_left(command.mark)
     command.close()

@@ -115,3 +115,10 @@ def test_percentiles_are_of_the_calls_and_only_where_there_are_enough() -> None:
     assert found["p99_during_us"] is None, "a p99 of fewer than a hundred is their maximum"
     assert found["p50_during_us"] is not None
     assert found["p99_after_us"] is not None
+
+
+def test_what_was_under_way_when_all_was_over_is_of_the_fault() -> None:
+    late = [*steady(-6000, 0), *((1800, 1750, OK, ECHO) for _ in range(4)), *steady(1300, 9000, every_ms=2)]
+    found = seconds_of(late).percentiles(STRIKE, STRIKE + 1_700 * MS - 1)
+    assert (found["p99_during_us"] or 0) >= 1_750_000
+    assert 2_000 <= (found["p99_after_us"] or 0) < 2_100
