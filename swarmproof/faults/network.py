@@ -260,6 +260,8 @@ def _acting(asked: Mapping[str, list[Toxic]]) -> Mapping[str, Sequence[Toxic]]:
     """Without those that cannot do anything beside the others: nothing is delayed where everything is lost."""
     toxics = [toxic for toxics in asked.values() for toxic in toxics]
     silenced = {toxic.direction for toxic in toxics if _is_silent(toxic)}
+    # A reset ends the connection, so it counts once for both directions.
+    asked = {text: parts[:1] if _ends_connections(parts[0]) else parts for text, parts in asked.items()}
     at_once = [text for text, parts in asked.items() if any(map(_resets_at_once, parts))]
     if at_once:
         return {text: asked[text] for text in at_once}
@@ -274,8 +276,12 @@ def _is_silent(toxic: Toxic) -> bool:
     return toxic.kind in SILENT_TOXICS and toxic.share >= 1
 
 
+def _ends_connections(toxic: Toxic) -> bool:
+    return toxic.kind == "reset" and not toxic.mid_reply
+
+
 def _resets_at_once(toxic: Toxic) -> bool:
-    return toxic.kind == "reset" and not toxic.mid_reply and not toxic.delay_s
+    return _ends_connections(toxic) and not toxic.delay_s
 
 
 def _hits(toxic: Toxic, before: Counters, now: Counters) -> int:

@@ -85,7 +85,7 @@ TRAFFIC = {"up_bytes": 1000, "down_bytes": 1000, "accepted": 3, "connections": 3
         ("limit_data=1KB", {"down_limit_data_hits": 1}, "limit_data=1KB acted"),
         ("duplicate=5%", {"down_duplicate_hits": 1}, "duplicate=5% acted"),
         ("drop=5%", {"down_drop_hits": 1}, "drop=5% acted"),
-        ("reset=4s", {"up_reset_hits": 1, "down_reset_hits": 1}, "reset=4s acted"),
+        ("reset=4s", {"up_reset_hits": 1, "down_reset_hits": 1}, "reset=4s acted once"),
         ("reset=mid", {"down_reset_hits": 1}, "reset=mid acted"),
     ],
 )

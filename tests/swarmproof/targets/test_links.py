@@ -82,8 +82,9 @@ def test_connections_are_reset_on_request(board: LinkBoard, echo: EchoServer) ->
 
 def test_a_link_can_be_opened_again_elsewhere(board: LinkBoard, echo: EchoServer) -> None:
     ports = free_ports(2)
-    for port in ports:
-        board.open(LOOPBACK, [LinkPlan(NAME, port, echo.address[1])])
+    for port, framed in zip(ports, (True, False), strict=True):
+        board.open(LOOPBACK, [LinkPlan(NAME, port, echo.address[1], framed)])
+        assert board.framed == ({NAME} if framed else set())
     assert is_free(ports[0])
     with connect(ports[1]) as sock:
         sock.sendall(b"x")
