@@ -57,8 +57,10 @@ HANDSHAKE_TIMEOUT_S = 10.0  # a handshake is one small request; slower is a slow
 PING_INTERVAL_S = 20.0
 PING_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 1.0  # how long SIGTERM waits for a client's close frame; the whole drain has 2 s
-# One kilobyte of deflate may hold a megabyte of message: what one recv brought is inflated piece by piece.
-INFLATE_STEP_BYTES = 4096
+# One kilobyte of deflate may hold a megabyte of message, which takes some milliseconds: what one recv brought is
+# inflated piece by piece, and when this one client has had so much of the loop's time, the others have their turn.
+INFLATE_STEP_BYTES = 1024
+INFLATE_TURN_S = 0.005
 MAX_WORKERS = 64
 
 # Why a connection ended, beside the reasons of servers.connection and protocols.websocket_events.
@@ -155,7 +157,17 @@ class WebSocketService:
 class WebSocketConnection(Connection):
     """One client, from handshake to closing handshake."""
 
-    __slots__ = ("_begun", "_closing_s", "_opened_s", "_pinged_s", "_websocket", "service")
+    __slots__ = (
+        "_begun",
+        "_closing_s",
+        "_leaves",
+        "_next_turn",
+        "_opened_s",
+        "_pinged_s",
+        "_rest",
+        "_websocket",
+        "service",
+    )
 
     def __init__(self, service: WebSocketService, group: ConnectionGroup, sock: socket.socket, address: Any) -> None:
         self.service = service
@@ -164,20 +176,66 @@ class WebSocketConnection(Connection):
         self._opened_s = 0.0  # 0 = not yet
         self._pinged_s = 0.0  # since when a pong is due, 0 = none is
         self._closing_s = 0.0  # since when a close frame is due, 0 = none is
+        self._rest = b""  # what one recv brought and is still to be inflated; nothing more is read before that
+        self._next_turn: Any = None
+        self._leaves = False  # the server stops when the rest is answered
         super().__init__(group, sock, address)
 
     def inside_message(self) -> bool:
         return self._begun and (self._opened_s == 0.0 or self._websocket.pending_bytes > 0)
 
     def received(self, count: int) -> None:
-        websocket = self._websocket
         self._begun = True
-        step = self.service.step_bytes
-        for start in range(0, count, step):
-            events = websocket.receive_data(bytes(RECEIVED_VIEW[start : min(start + step, count)]))
-            self._handle(events)
+        if count <= self.service.step_bytes:
+            self._handle(self._websocket.receive_data(bytes(RECEIVED_VIEW[:count])))
+        else:
+            self._take_turn(bytes(RECEIVED_VIEW[:count]))
+
+    def _take_turn(self, data: bytes) -> None:
+        """Answer piece by piece, and leave the rest to a later turn of the loop when this one has been long enough."""
+        step, until_s = self.service.step_bytes, time.monotonic() + INFLATE_TURN_S
+        for start in range(0, len(data), step):
+            if start and time.monotonic() >= until_s:
+                self._rest = data[start:]
+                self._read.stop()
+                self._call_next_turn()
+                return
+            self._handle(self._websocket.receive_data(data[start : start + step]))
             if self.state != OPEN:
                 return
+
+    def _call_next_turn(self) -> None:
+        # A timer, not a callback: gevent runs many callbacks before it looks at the other clients' sockets.
+        if self._next_turn is None:
+            self._next_turn = self._loop.timer(0)
+            self._next_turn.start(self._go_on)
+
+    def _go_on(self) -> None:
+        self._next_turn.close()
+        self._next_turn = None
+        if self.state != OPEN or self._pending:
+            return  # over, or the client must read first
+        rest, self._rest = self._rest, b""
+        try:
+            self._take_turn(rest)
+            if self._rest or self.state != OPEN:
+                return
+            if not self._pending:
+                self._read.start(self._readable)
+            if self._leaves:
+                self.stopping()
+        except Exception as error:
+            self.failed(error)
+
+    def _writable(self) -> None:
+        super()._writable()
+        if self._rest and self.state == OPEN and not self._pending:
+            self._read.stop()
+            self._call_next_turn()
+
+    def read_once(self) -> None:
+        if not self._rest and not self._leaves:
+            super().read_once()
 
     def end_of_stream(self) -> None:
         if not self._begun:
@@ -191,7 +249,9 @@ class WebSocketConnection(Connection):
 
     def stopping(self) -> None:
         self.read_once()
-        if self.state == OPEN and not self._say_close(GOING_AWAY, SERVER_STOPPING):
+        if self._rest:
+            self._leaves = True
+        elif self.state == OPEN and not self._say_close(GOING_AWAY, SERVER_STOPPING):
             self.finish(SERVER_STOPPING)
 
     def check_deadlines(self, now_s: float) -> None:
@@ -201,6 +261,8 @@ class WebSocketConnection(Connection):
         elif self._closing_s:
             if now_s - self._closing_s > CLOSE_TIMEOUT_S:
                 self.abort(CLOSE_TIMEOUT)
+        elif self._rest:
+            pass  # it is we who have not read
         elif not self._opened_s:
             if now_s - self.last_message_s > service.handshake_timeout_s:
                 self.finish(HANDSHAKE_TIMEOUT)
