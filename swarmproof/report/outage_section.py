@@ -100,8 +100,11 @@ def _cell(row: dict[str, str], name: str, unit: str) -> str:
         return "–"
     if unit == "us":
         return duration(value)
-    bound = _BOUNDS.get(name, "") if row.get("source") == SECONDS else ""
-    return f"{bound}{value:.2f} s" if unit == "s" else count(round(value))
+    return f"{_bound(row, name)}{value:.2f} s" if unit == "s" else count(round(value))
+
+
+def _bound(row: dict[str, str], name: str) -> str:
+    return _BOUNDS.get(name, "") if row.get("source") == SECONDS else ""
 
 
 def _number(text: str) -> float | None:
@@ -119,7 +122,8 @@ def _spread(contents: Contents) -> str:
         for name, words in _SPREAD:
             value = _number(row.get(name, ""))
             if value is not None and value >= 0:
-                gathered[row.get("kind", "?"), words].append(value)
+                bound = _bound(row, name).strip()  # what is rounded is not spread together with what is not
+                gathered[row.get("kind", "?"), f"{words} ({bound})" if bound else words].append(value)
     values = {key: found for key, found in gathered.items() if len(found) > 1}  # one fault alone has no spread
     if not values:
         return ""

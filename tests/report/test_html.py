@@ -184,11 +184,13 @@ def test_what_is_not_known_is_a_dash_and_no_zero(tmp_path: Path, without_effect:
     contents.outages = [
         {"kind": "kill", "chosen": "a", "failed": "3", "detection_s": "0.7", "source": "seconds"},
         {"kind": "kill", "chosen": "b", "failed": "", "detection_s": "0.1", "source": "history"},
+        {"kind": "kill", "chosen": "c", "failed": "", "detection_s": "0.2", "source": "history"},
     ]
     text = _Page(render_html(contents)).text
     assert "envelope log0000.0" + "–" * 7 in text
     assert re.search(r"envelope log +0 +0 +0 +0\.0( +–){7}\n", "\n".join(line for _, line in report_lines(contents)))
     assert "kill a≤ 0.70 s3kill b0.10 s–" in text
+    assert "killfirst error or silence20.10 s0.15 s0.20 s" in text, "whole seconds are no part of that spread"
     assert "at 100 a second: nobody said what became of them" in text
     assert "healed" not in _Page(render_html(read_contents(without_effect))).text.partition("asked for:")[2][:80]
 
