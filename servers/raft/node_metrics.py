@@ -50,7 +50,8 @@ class _NodeCollector(Collector):
             "raft_applied_index": ("Index of the last applied entry.", status.applied_index),
             "raft_last_log_index": ("Index of the last entry of the log.", status.last_log_index),
             "raft_keys": ("Keys, deleted ones included.", node.machine.keys),
-            "raft_sessions": ("Clients whose writes are remembered.", node.machine.sessions),
+            "raft_sessions": ("Clients whose results are remembered.", node.machine.sessions),
+            "raft_clients": ("Clients known, those with forgotten results included.", node.machine.clients),
             "raft_log_size_bytes": ("Size of the log on disk.", node.log_size_bytes),
         }
         for name, (text, value) in gauges.items():

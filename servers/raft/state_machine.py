@@ -31,10 +31,15 @@ from protocols.kv import (
 )
 from servers.raft.types import Entry
 
-# Clients that are remembered; over it the longest silent one is forgotten, on all nodes at the same entry.
+# Clients whose results are remembered; over it those of the longest silent one are forgotten, on all nodes at the same
+# entry. Its highest seq is kept: a retry may come at any time, and must not be applied again.
 MAX_SESSIONS: Final = 16_384
+# Clients whose highest seq is remembered, forgotten results or not; over it new clients are refused, surely unapplied.
+MAX_CLIENTS: Final = 1_048_576
 # Results kept for each client: as many of its writes may be on their way at once. A retry asks for a recent one.
 RESULTS_PER_SESSION: Final = 32
+
+TOO_OLD: Final = "seq is too old, its result is no longer stored"
 
 SNAPSHOT_FORMAT: Final = 1
 # Keys or sessions packed in one go: about a millisecond's work.
@@ -51,8 +56,8 @@ _Stored = tuple[Value | None, int]
 
 
 class _Session:
-    """One client's recent writes: `results` by seq, ascending. Sequence numbers below `first_seq` are not ours to
-    judge: the session may have been forgotten once and begun anew."""
+    """One client's recent writes: `results` by seq, ascending. Sequence numbers up to `first_seq` are not ours to
+    judge when they have no result: it may have been forgotten."""
 
     __slots__ = ("first_seq", "last_seq", "results")
 
@@ -70,13 +75,21 @@ class KvStateMachine:
     KvReply(result='OK', value=None, version=1, ...)
     """
 
-    def __init__(self, max_sessions: int = MAX_SESSIONS, results_per_session: int = RESULTS_PER_SESSION) -> None:
+    def __init__(
+        self,
+        max_sessions: int = MAX_SESSIONS,
+        results_per_session: int = RESULTS_PER_SESSION,
+        max_clients: int = MAX_CLIENTS,
+    ) -> None:
         self._max_sessions = max_sessions
+        self._max_clients = max_clients
         self._results_per_session = results_per_session
         self.applied_index = 0
         self._keys: dict[str, _Stored] = {}
         # In the order of their last write, the longest silent first.
         self._sessions: dict[int, _Session] = {}
+        # The highest seq of each client whose results are forgotten, in the order of forgetting.
+        self._forgotten: dict[int, int] = {}
 
     @property
     def keys(self) -> int:
@@ -85,7 +98,13 @@ class KvStateMachine:
 
     @property
     def sessions(self) -> int:
+        """How many clients' results are remembered."""
         return len(self._sessions)
+
+    @property
+    def clients(self) -> int:
+        """How many clients are known, those with forgotten results included."""
+        return len(self._sessions) + len(self._forgotten)
 
     def apply(self, entry: Entry, request: KvRequest | None = None) -> KvReply:
         """The reply for the client whose write this entry is. Entries come one by one, in order.
@@ -109,9 +128,10 @@ class KvStateMachine:
             return self._write(request, index)
         session = self._sessions.pop(client_id, None)
         if session is None:
-            session = _Session(seq)
-            if len(self._sessions) >= self._max_sessions:
-                del self._sessions[next(iter(self._sessions))]
+            begun = self._begin_session(client_id, seq)
+            if isinstance(begun, KvReply):
+                return begun
+            session = begun
         elif seq <= session.last_seq:
             self._sessions[client_id] = session
             return self._replay(session, seq)
@@ -147,7 +167,7 @@ class KvStateMachine:
             (client_id, session.first_seq, session.last_seq, list(session.results.items()))
             for client_id, session in self._sessions.items()
         ]
-        return _parts(self.applied_index, keys, sessions)
+        return _parts(self.applied_index, keys, list(self._forgotten.items()), sessions)
 
     def restore(self, data: bytes) -> None:
         """Become the state in `data`. Raises SnapshotUnreadable and stays as it was."""
@@ -157,7 +177,11 @@ class KvStateMachine:
                 raise SnapshotUnreadable(f"snapshot format {number} is not {SNAPSHOT_FORMAT}")
             new_keys = {key: (value, version) for key, value, version in keys}
             new_sessions: dict[int, _Session] = {}
+            new_forgotten: dict[int, int] = {}
             for client_id, first_seq, last_seq, results in sessions:
+                if not results:
+                    new_forgotten[client_id] = last_seq
+                    continue
                 session = new_sessions[client_id] = _Session(first_seq)
                 session.last_seq = last_seq
                 session.results = {
@@ -168,6 +192,7 @@ class KvStateMachine:
         self.applied_index = applied_index
         self._keys = new_keys
         self._sessions = new_sessions
+        self._forgotten = new_forgotten
 
     def digest(self) -> str:
         """A hash of the state: equal at equal applied index on every node, or a node is wrong."""
@@ -177,6 +202,25 @@ class KvStateMachine:
         """Every key with its value (None = deleted) and version, for people and tests."""
         return [(key, value, version) for key, (value, version) in self._keys.items()]
 
+    def _begin_session(self, client_id: int, seq: int) -> "_Session | KvReply":
+        """A session for a client that has none, or why this write is not applied."""
+        last_seq = self._forgotten.get(client_id)
+        if last_seq is None:
+            if self.clients >= self._max_clients:
+                return KvReply(
+                    ERROR, error=f"{self._max_clients} clients are known, no more are taken: reuse client ids"
+                )
+            session = _Session(seq)
+        elif seq <= last_seq:
+            return KvReply(UNKNOWN, error=TOO_OLD)
+        else:
+            del self._forgotten[client_id]
+            session = _Session(last_seq)
+        if len(self._sessions) >= self._max_sessions:
+            silent = next(iter(self._sessions))
+            self._forgotten[silent] = self._sessions.pop(silent).last_seq
+        return session
+
     def _replay(self, session: _Session, seq: int) -> KvReply:
         stored = session.results.get(seq)
         if stored is not None:
@@ -184,7 +228,7 @@ class KvStateMachine:
         if seq > session.first_seq and seq > session.last_seq - self._results_per_session:
             # All writes since then are remembered and this is none of them; nor will it ever be applied.
             return KvReply(ERROR, error="seq was overtaken by a higher one and is not applied")
-        return KvReply(UNKNOWN, error="seq is too old, its result is no longer stored")
+        return KvReply(UNKNOWN, error=TOO_OLD)
 
     def _write(self, request: KvRequest, index: int) -> KvReply:
         op, key, value, expect, *_ = request
@@ -212,9 +256,15 @@ class KvStateMachine:
 
 
 def _parts(
-    applied_index: int, keys: list[tuple[str, _Stored]], sessions: list[tuple[int, int, int, list[tuple[int, KvReply]]]]
+    applied_index: int,
+    keys: list[tuple[str, _Stored]],
+    forgotten: list[tuple[int, int]],
+    sessions: list[tuple[int, int, int, list[tuple[int, KvReply]]]],
 ) -> Iterator[bytes]:
-    """[format, applied_index, [[key, value, version], ...], [[client_id, first_seq, last_seq, results], ...]]"""
+    """[format, applied_index, [[key, value, version], ...], [[client_id, first_seq, last_seq, results], ...]]
+
+    Clients whose results are forgotten come first, without any results.
+    """
     packer = msgpack.Packer(autoreset=False)
     packer.pack_array_header(4)
     packer.pack(SNAPSHOT_FORMAT)
@@ -225,7 +275,12 @@ def _parts(
             packer.pack((key, value, version))
         yield packer.bytes()
         packer.reset()
-    packer.pack_array_header(len(sessions))
+    packer.pack_array_header(len(forgotten) + len(sessions))
+    for start in range(0, len(forgotten), ITEMS_PER_PART):
+        for client_id, last_seq in forgotten[start : start + ITEMS_PER_PART]:
+            packer.pack((client_id, last_seq, last_seq, ()))
+        yield packer.bytes()
+        packer.reset()
     for start in range(0, len(sessions), ITEMS_PER_PART):
         for client_id, first_seq, last_seq, results in sessions[start : start + ITEMS_PER_PART]:
             stored = [(seq, *reply[:3], reply.error) for seq, reply in results]

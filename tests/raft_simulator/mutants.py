@@ -68,6 +68,7 @@ class ForgetsSessions(KvStateMachine):
     def restore(self, data: bytes) -> None:
         super().restore(data)
         self._sessions.clear()
+        self._forgotten.clear()
 
 
 MUTANTS: dict[str, Mutant] = {

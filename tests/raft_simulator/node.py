@@ -54,7 +54,7 @@ class SimNode:
         image = self.disk.durable
         snapshot = image.snapshot
         self.life += 1
-        self.machine = self.cluster.seams.machine()
+        self.machine = self.cluster.seams.machine(profile.max_sessions)
         if snapshot is not None:
             self.machine.restore(snapshot.data)
         core = self.cluster.seams.core(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from random import Random
 
+from servers.raft.state_machine import MAX_SESSIONS
+
 MS = 1000
 SECOND = 1000 * MS
 
@@ -36,6 +38,7 @@ class Profile:
     max_inflight_appends: int = 64
     snapshot_chunk_bytes: int = 256 * 1024
     max_uncommitted_entries: int = 4096
+    max_sessions: int = MAX_SESSIONS
     # Mean time between two troubles; 0 = none.
     trouble_every_us: int = 150 * MS
     troubles: tuple[str, ...] = ()
@@ -75,4 +78,6 @@ def profile_of(seed: int) -> Profile:
         max_uncommitted_entries=rng.choice((2, 4096)),
         trouble_every_us=rng.choice((60 * MS, 150 * MS, 400 * MS)),
         troubles=tuple(trouble for kind in kinds for trouble in kind),
+        # With fewer than there are clients, each forgets another one's results.
+        max_sessions=rng.choice((1, MAX_SESSIONS, MAX_SESSIONS, MAX_SESSIONS)),
     )

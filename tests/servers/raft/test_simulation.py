@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from servers.raft.state_machine import KvStateMachine
 from tests.raft_simulator import invariants
 from tests.raft_simulator.cluster import Seams, replay, simulate
 from tests.raft_simulator.logged_disk import DAMAGE_REFUSED, SURVIVES, LoggedDisk, LyingDisk
 from tests.raft_simulator.mutants import MUTANTS
-from tests.raft_simulator.profile import profile_of
+from tests.raft_simulator.profile import Profile, profile_of
 from tests.raft_simulator.soak import main, replay_command, seams_of
 from tests.raft_simulator.violation import Violation
 
@@ -23,8 +24,12 @@ SEEDS_PER_MUTANT = 400
 
 
 def violation_of(seed: int, seams: Seams) -> Violation | None:
+    return violation_with(seed, None, seams)
+
+
+def violation_with(seed: int, profile: Profile | None, seams: Seams) -> Violation | None:
     try:
-        simulate(seed, seams=seams)
+        simulate(seed, profile, seams)
     except Violation as violation:
         return violation
     return None
@@ -90,6 +95,24 @@ def test_a_recovery_that_overlooks_a_flipped_bit_is_caught():
     with pytest.raises(Violation) as caught:
         simulate(1, ONLY_FLIPS, Seams(disk=TrustingDisk))
     assert caught.value.rule == DAMAGE_REFUSED
+
+
+class ForgetsClients(KvStateMachine):
+    """Forgets a silent client whole, and so applies its late retry again."""
+
+    def apply(self, entry, request=None):
+        self._forgotten.clear()
+        return super().apply(entry, request)
+
+
+def test_a_state_machine_that_forgets_silent_clients_is_caught():
+    profile = Profile(clients=4, max_sessions=1, drop=0.1)
+    outcomes = (violation_with(seed, profile, Seams(machine=ForgetsClients)) for seed in range(30))
+    caught = next((violation for violation in outcomes if violation), None)
+    assert caught is not None
+    assert caught.rule in {invariants.APPLIED_ONCE, invariants.SAME_STATE}
+    for seed in range(5):
+        assert violation_with(seed, profile, Seams()) is None
 
 
 def test_disks_fail_with_input_output_errors_and_run_full():

@@ -133,13 +133,38 @@ def test_a_seq_below_the_highest_is_never_applied_and_never_answered_with_anothe
     assert apply.read().value == "10,20,23,"
 
 
+def test_a_retry_that_comes_after_its_result_was_forgotten_is_not_applied_again() -> None:
+    apply = Applied(max_sessions=1)
+    apply(kv.APPEND, value="5,", client_id=7, seq=5)
+    apply(kv.PUT, "other", "x", client_id=8, seq=1)  # the result of client 7 is forgotten
+    assert apply(kv.APPEND, value="5,", client_id=7, seq=5).result == kv.UNKNOWN
+    assert apply(kv.APPEND, value="4,", client_id=7, seq=4).result == kv.UNKNOWN
+    assert apply.read().value == "5,"
+
+
 def test_a_session_that_began_anew_does_not_judge_what_it_cannot_know() -> None:
     apply = Applied(max_sessions=1)
     apply(kv.APPEND, value="5,", client_id=7, seq=5)
-    apply(kv.PUT, "other", "x", client_id=8, seq=1)  # client 7 is forgotten
-    apply(kv.APPEND, value="6,", client_id=7, seq=6)
+    apply(kv.PUT, "other", "x", client_id=8, seq=1)  # the result of client 7 is forgotten
+    assert apply(kv.APPEND, value="8,", client_id=7, seq=8).result == kv.OK
     assert apply(kv.APPEND, value="5,", client_id=7, seq=5).result == kv.UNKNOWN
-    assert apply.read().value == "5,6,"
+    assert apply(kv.APPEND, value="7,", client_id=7, seq=7).result == kv.ERROR  # overtaken: surely not applied
+    assert apply(kv.APPEND, value="8,", client_id=7, seq=8).replayed
+    assert apply.read().value == "5,8,"
+
+
+def test_when_too_many_clients_are_known_new_ones_are_refused_and_old_ones_served() -> None:
+    apply = Applied(max_sessions=1, max_clients=2)
+    for client_id in (1, 2):
+        apply(kv.APPEND, value=f"{client_id},", client_id=client_id, seq=1)
+    for _ in range(2):
+        refused = apply(kv.APPEND, value="3,", client_id=3, seq=1)
+        assert (refused.result, refused.error) == (kv.ERROR, "2 clients are known, no more are taken: reuse client ids")
+    assert apply(kv.APPEND, value="1,", client_id=1, seq=1).result == kv.UNKNOWN
+    assert apply(kv.APPEND, value="1,", client_id=1, seq=2).result == kv.OK
+    assert apply(kv.APPEND, value="free,").result == kv.OK
+    assert apply.read().value == "1,2,1,free,"
+    assert (apply.machine.sessions, apply.machine.clients) == (1, 2)
 
 
 def test_the_longest_silent_client_is_forgotten_first() -> None:
@@ -150,7 +175,8 @@ def test_the_longest_silent_client_is_forgotten_first() -> None:
     apply(kv.APPEND, value="c", client_id=3, seq=1)
     assert apply.machine.sessions == 2
     assert apply(kv.APPEND, value="a", client_id=1, seq=1).replayed
-    assert not apply(kv.APPEND, value="b", client_id=2, seq=1).replayed
+    assert apply(kv.APPEND, value="b", client_id=2, seq=1).result == kv.UNKNOWN
+    assert apply.read().value == "abc"
 
 
 def test_entries_that_are_no_writes_are_the_same_harmless_thing_everywhere() -> None:
@@ -189,7 +215,7 @@ def entry_of(index: int, request: KvRequest) -> Entry:
 def test_a_node_restored_from_a_snapshot_answers_like_one_that_saw_everything(
     history: list[KvRequest], cut: int
 ) -> None:
-    limits = {"max_sessions": 3, "results_per_session": 2}
+    limits = {"max_sessions": 2, "results_per_session": 2, "max_clients": 3}
     whole, restored = KvStateMachine(**limits), KvStateMachine(**limits)
     snapshot = whole.snapshot()
     for index, request in enumerate(history, 1):
