@@ -425,7 +425,7 @@ class Connection(Sender):
         if not self.is_open:
             return
         if self._refusal is not None:
-            failure, oldest = ServerRefused(self._refusal), None
+            failure, oldest = self._refused(self._refusal), None
         pending, self._pending = self._pending, {}
         self._dispose()
         if pending:
@@ -434,6 +434,12 @@ class Connection(Sender):
                 failed[0] = (failed[0][0], failed[0][1], oldest)
             # The breaker may be a caller itself: the others are woken by the loop.
             self._loop.run_callback(fail_all, failed)
+
+    def _refused(self, notice: str) -> RequestFailure:
+        """What a notice means for the requests under way: only a server that never began has surely done nothing."""
+        if notice == self.session.turned_away and not self._answered_call_ns:
+            return ServerRefused(notice)
+        return ConnectionLost(notice)
 
     def _dispose(self) -> None:
         self.is_open = False

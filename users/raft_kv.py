@@ -46,6 +46,7 @@ from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Clien
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
 from users.kv_cluster import Cluster, KvSession, Node
 from users.kv_keys import Keyspace
+from users.kv_mix import DEFAULT_MIX
 from users.protocol_user import ProtocolUser
 from users.request_ids import request_ids
 from users.session import Session
@@ -334,7 +335,7 @@ class RaftKvClient(Client):
             attempts.failure = failure
             attempts.doubtful = True
             return None
-        except ServerRefused as failure:  # at capacity, and then it closed
+        except ServerRefused as failure:  # at capacity: it closed before it did anything
             attempts.failure = failure
             return None
         finally:
@@ -371,6 +372,7 @@ class RaftKvUser(ProtocolUser):
     def configure(self, parsed_options: Any) -> None:
         self.keys = Keyspace.of_run(self.environment)
         self._payload_bytes: int = options.payload_bytes(parsed_options)
+        self._mix_was_chosen: bool = options.value(parsed_options, "mix") != DEFAULT_MIX
         self._stale_share: float = options.value(parsed_options, "stale_reads") / 100
         self._anywhere: bool = options.value(parsed_options, "reads") == "anywhere"
 
@@ -423,8 +425,8 @@ class RaftKvUser(ProtocolUser):
             self.keys.saw(key, reply.value)
 
     def delete_register(self) -> None:
-        """Delete a register; overwrite it where deletes cannot be told apart."""
-        if not self.client.names_tombstones:
+        """Delete a register. Where deletes cannot be told apart, one of the default mix overwrites it instead."""
+        if not self.client.names_tombstones and not self._mix_was_chosen:
             self.put_register()
             return
         key = self.keys.register_key()

@@ -54,6 +54,8 @@ class Session:
     #: What a reply is called that no request explains, and one that cannot be read.
     unasked_kind: str = UNKNOWN_ID
     malformed_kind: str = SHAPE
+    #: The notice of a server that turns a connection away: nothing that was sent on it was or will be done.
+    turned_away: str = "server at capacity"
 
     error: RemoteProtocolError | None = None
     #: Set when the server has said goodbye: the text of what that means for a request under way.

@@ -20,8 +20,9 @@ from gevent.lock import BoundedSemaphore
 from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Busy, Client
 from users.connection import Connection
 from users.engine.loop import Engine, through_tls
+from users.engine.request import Ready, Request
 from users.engine.turns import Turns
-from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
+from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
 from users.pace import REFUSED_PAUSE_S
 from users.sending import MAX_UNSENT_BYTES
 from users.session import Session
@@ -31,6 +32,8 @@ from users.transport import TlsFilter
 
 if TYPE_CHECKING:
     import _socket
+
+__all__ = ["Exchange", "Ready", "Request"]
 
 # Requests put into bytes in one go: some hundred microseconds of work, so that a deep pipeline is filled over
 # several turns.
@@ -48,28 +51,6 @@ AFTER_TIMEOUT: Final = "connection dropped after a timeout"
 
 _NS_PER_S: Final = 1_000_000_000
 _REFUSED_PAUSE_NS: Final = int(REFUSED_PAUSE_S * _NS_PER_S)
-
-
-class Request:
-    """One request under way or to be tried again. `call_ns`: this attempt; `first_call_ns`: the first one."""
-
-    # Defaults of the class: most requests never set these, and setting ten attributes costs as much as sending.
-    request_id: Any = None
-    expected: Any = None
-    foretold: Any = None  # see users.engine.websocket_rpc
-    call_ns = 0
-    first_call_ns = 0
-    tries = 0
-
-    def __init__(self, name: str, what: Any, length: int, intended_ns: int) -> None:
-        self.name = name
-        self.what = what
-        self.length = length
-        self.intended_ns = intended_ns
-
-
-#: A place that may send: when its request was meant to go, and the request if it is another attempt.
-Ready = tuple[int, Request | None]
 
 
 class Exchange(Connection):
@@ -110,7 +91,7 @@ class Exchange(Connection):
         self._instant = self.at_full_throttle = turns.instant and self._breaker is None
         self._depth = depth
         self._ready: list[Ready] = []
-        self._backing_off = 0
+        self._backing_off: set[Request] = set()
         # Requests whose connection is gone and which are still to be told so: (request, why, since when).
         self._lost: deque[tuple[Request, RequestFailure, int]] = deque()
         self._is_stopping = False
@@ -143,14 +124,14 @@ class Exchange(Connection):
 
     def succeeded(self, request: Request, return_ns: int) -> None:
         """Count a request that was answered as it should be."""
-        self.told_breaker(1)
+        self.told_breaker(1, request.caller)
         self.tally(request.name, request.length).add(request.intended_ns, request.first_call_ns, return_ns)
 
-    def told_breaker(self, successes: int) -> None:
+    def told_breaker(self, successes: int, caller: Any = None) -> None:
         """Tell the circuit breaker, if there is one, of requests that ended well."""
         if self._breaker is not None:
             for _ in range(successes):
-                self._breaker.succeeded()
+                self._breaker.succeeded(caller)
 
     # -- its life ------------------------------------------------------------------------------------------------
 
@@ -187,12 +168,12 @@ class Exchange(Connection):
         self._is_stopping = True
         self._instant = False
         self.settle_down()
-        unsent = sum(request is None for _, request in self._ready)
+        new = [request for _, request in self._ready if _is_new(request)]
         if self._breaker is not None:
-            for _ in range(unsent):
-                self._breaker.cancelled()
-        self._ready = [place for place in self._ready if place[1] is not None]
-        self._turns.stopped(self, unsent)
+            for request in new:
+                self._breaker.cancelled(request and request.caller)
+        self._ready = [place for place in self._ready if not _is_new(place[1])]
+        self._turns.stopped(self, len(new))
         self._finish_if_idle()
 
     def _finish_if_idle(self) -> None:
@@ -210,16 +191,14 @@ class Exchange(Connection):
         while self._lost:
             self._fail_some()
         pending: dict[Any, Any] = self._pending
-        for request in pending.values():
-            if type(request) is Request:
-                self.recording.cancelled(request.name, request.intended_ns)
-        for intended_ns, waiting in self._ready:
-            self.recording.cancelled(self.first_name if waiting is None else waiting.name, intended_ns)
-        for _ in range(self._backing_off):
-            self.recording.cancelled(self.first_name, monotonic_ns())
+        stopped = [(request.intended_ns, request) for request in pending.values() if type(request) is Request]
+        stopped += [(request.intended_ns, request) for request in self._backing_off]
+        for intended_ns, request in [*stopped, *self._ready]:
+            name, caller = (self.first_name, None) if request is None else (request.name, request.caller)
+            self.recording.cancelled(name, intended_ns, caller=caller)
         self._turns.stopped(self, 0)
         self._ready = []
-        self._backing_off = 0
+        self._backing_off.clear()
         self.recording.statistics.flush()
 
     def settle_down(self) -> None:
@@ -282,7 +261,7 @@ class Exchange(Connection):
         if not self.is_open:
             return
         if self._refusal is not None:
-            failure, oldest = ServerRefused(self._refusal), None
+            failure, oldest = self._refused(self._refusal), None
         pending: dict[Any, Any] = self._pending
         self._pending = {}
         self._dispose()
@@ -330,7 +309,7 @@ class Exchange(Connection):
     def go(self, ready: list[Ready]) -> None:
         """These places may send; called outside of `receive`."""
         if self._is_stopping:
-            ready = [place for place in ready if place[1] is not None]
+            ready = [place for place in ready if not _is_new(place[1])]
         self._ready += self._permitted(ready)
         if not self.is_open:
             if self._ready:
@@ -346,9 +325,15 @@ class Exchange(Connection):
             return ready
         permitted = []
         for place in ready:
-            if place[1] is None and self._breaker.refuses():
+            caller = object()
+            if place[1] is None and self._breaker.refuses(caller):
                 now_ns = monotonic_ns() + _REFUSED_PAUSE_NS
                 self._engine.at(now_ns, partial(self._free_and_go, now_ns))
+                continue
+            if self._breaker.tries(caller):
+                request = self.next_request(place[0])
+                request.caller = caller
+                permitted.append((place[0], request))
             else:
                 permitted.append(place)
         return permitted
@@ -430,15 +415,16 @@ class Exchange(Connection):
     def _failed(self, request: Request, failure: RequestFailure, now_ns: int) -> None:
         delay_s = None if self._is_stopping else self.retry_after_s(request, failure)
         if delay_s is None:
-            self.recording.failed(request.name, request.intended_ns, request.first_call_ns, now_ns, failure)
+            times = (request.intended_ns, request.first_call_ns, now_ns)
+            self.recording.failed(request.name, *times, failure, caller=request.caller)
             self._free(1, now_ns)
             return
         request.tries += 1
-        self._backing_off += 1
+        self._backing_off.add(request)
 
         def again() -> None:
-            if self._backing_off:  # not cancelled meanwhile
-                self._backing_off -= 1
+            if request in self._backing_off:  # not cancelled meanwhile
+                self._backing_off.remove(request)
                 self.go([(request.intended_ns, request)])
 
         self._engine.at(now_ns + int(delay_s * _NS_PER_S), again)
@@ -494,3 +480,8 @@ class Exchange(Connection):
             tally = self.recording.tally(name, length)
             self._tallies[name, length] = tally
         return tally
+
+
+def _is_new(request: Request | None) -> bool:
+    """Whether it has never been sent nor tried to be: a user that is stopped does not begin it."""
+    return request is None or not (request.first_call_ns or request.tries)
