@@ -1,10 +1,13 @@
 """The mix of a key-value workload: what may be written, and how often each task is then chosen."""
 
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from users.kv_mix import DEFAULT_MIX, parse_mix, tasks_of
+from users.raft_kv import RaftKvUser
 
 
 def test_the_default_is_mostly_append_and_cas() -> None:
@@ -42,3 +45,42 @@ def test_tasks_come_as_often_as_they_weigh_and_share_their_operation() -> None:
 
     counts = Counter(tasks_of({"get": 3, "put": 1}, {"get": [one, other], "put": [write]}))
     assert counts == {one: 3, other: 3, write: 2}
+
+
+class _Client:
+    """Notes what it is asked to do."""
+
+    def __init__(self, *, names_tombstones: bool) -> None:
+        self.names_tombstones = names_tombstones
+        self.asked: list[str] = []
+
+    def new_id(self) -> int:
+        return 1
+
+    def put(self, key: str, value: str) -> None:
+        self.asked.append("put")
+
+    def delete(self, key: str) -> None:
+        self.asked.append("delete")
+
+
+@pytest.mark.parametrize(
+    ("names_tombstones", "mix", "does"),
+    [
+        (True, DEFAULT_MIX, "delete"),
+        (True, "delete=1", "delete"),
+        (False, "delete=1", "delete"),
+        (False, "put=1,delete=3", "delete"),
+        (False, DEFAULT_MIX, "put"),
+    ],
+)
+def test_a_delete_is_one_unless_only_the_default_asks_for_it_where_they_are_hard_to_judge(
+    names_tombstones: bool, mix: str, does: str
+) -> None:
+    client: Any = _Client(names_tombstones=names_tombstones)
+    options = SimpleNamespace(mix=mix)
+    user: Any = RaftKvUser.__new__(RaftKvUser)
+    user.environment, user.client = SimpleNamespace(parsed_options=options), client
+    user.configure(options)
+    user.delete_register()
+    assert client.asked == [does]
