@@ -12,8 +12,8 @@ algorithm decides appends too, also on keys that mix them with put, cas and dele
   key with appends only this says: unseen appends come last.
 * An unanswered append that nobody saw may never have happened.
 
-The parts can be told from one another when no written value is the beginning of another (``"7,"`` and ``"77,"``
-are well; ``"7"`` and ``"77"`` are not): other keys go to the general search.
+The parts can be told from one another when no written value is empty or the beginning of another (``"7,"`` and
+``"77,"`` are well; ``"7"`` and ``"77"`` are not): other keys go to the general search.
 """
 
 from itertools import pairwise
@@ -63,9 +63,9 @@ class _Parts:
 
     @property
     def ambiguous(self) -> bool:
-        """Some part is the beginning of another; in sorted order they would be neighbours."""
+        """Some part is empty, so no list shows it, or is the beginning of another (neighbours in sorted order)."""
         ordered = sorted(self.nodes)
-        return any(
+        return (bool(ordered) and not ordered[0]) or any(
             after.startswith(before)  # type: ignore[arg-type]
             for before, after in pairwise(ordered)
         )
@@ -98,13 +98,17 @@ class _Resolver:
         nodes = {self.text(node): node for node in history.wrote[taken].tolist()}
         self.parts = _Parts(nodes)
         self.refused = _Parts(
-            {text: row for row in refused.tolist() if (text := self.text(int(history.wrote[row]))) not in nodes}
+            {
+                text: row
+                for row in refused.tolist()
+                if (text := self.text(int(history.wrote[row]))) and text not in nodes
+            }
         )
         if len(nodes) < len(taken):
             lineage.undecided.setdefault(self.key, "the same value was written more than once")
             return
         if self.parts.ambiguous:
-            lineage.undecided.setdefault(self.key, "some written values are beginnings of others")
+            lineage.undecided.setdefault(self.key, "some written values are empty or beginnings of others")
             return
         self.resolve_all(self.authoritative(seen))
         self.apply(seen, taken)

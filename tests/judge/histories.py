@@ -83,6 +83,8 @@ def true_history(rng: random.Random, flavour: str, shape: Shape) -> list[Operati
 def _apply(rng, flavour, op, *, state, written, version):
     value, named = state.get(op.key, (None, None))
     token = f"{len(written)}," if flavour != "reused values" else f"{rng.randrange(2)},"
+    if rng.random() < 0.04:
+        token = ""
     if op.op in ("put", "append", "cas"):
         op.value = token
         written.append(token)
@@ -117,7 +119,7 @@ def change(rng: random.Random, history: list[Operation], flavour: str) -> list[O
     if what <= 2 and reads:
         read = rng.choice(reads)
         lists = ["".join(rng.sample(values, rng.randint(1, len(values))))] if values else []
-        read.out = rng.choice([None, "phantom,", *values, *(other.out for other in reads), *lists])
+        read.out = rng.choice([None, "", "phantom,", *values, *(other.out for other in reads), *lists])
         if read.out is not None:
             read.version = None
         elif rng.random() < 0.7:

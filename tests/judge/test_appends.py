@@ -1,7 +1,10 @@
 """Lists built by append, alone and mixed with put, cas and delete."""
 
+from collections.abc import Callable
+
 import pytest
 
+from records.operations import Operation
 from swarmproof.judge.history import read_history
 from swarmproof.judge.linearizability import check
 from tests.judge.build import append, cas, delete, get, put
@@ -59,6 +62,15 @@ def test_the_good_list_is_linearizable(name: str) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_its_bad_twin_is_not(name: str) -> None:
     assert kind_of(PAIRS[name][1]) != ""
+
+
+@pytest.mark.parametrize("write", [put, append])
+def test_an_empty_value_on_a_key_with_appends_is_left_to_the_search(write: Callable[..., Operation]) -> None:
+    good = check(read_history([write("", 0, 1), get("", 2, 3), append("1,", 4, 5), get("1,", 6, 7)]))
+    assert (len(good.searched), good.findings) == (1, {})
+    bad = check(read_history([write("", 0, 1), get("", 2, 3), append("1,", 4, 5), get("", 6, 7)]))
+    assert bad.findings
+    assert kind_of([append("1,", 0, 1, status="fail"), get("", 2, 3)]) == "phantom read"
 
 
 def test_a_token_that_occurs_twice_was_applied_twice() -> None:
