@@ -90,7 +90,8 @@ class RunExtension:
         self._aborted = ""
         self._start_ns = self._stopping_ns = self._end_ns = 0
         self._roll = Roll(environment.runner)
-        self.thresholds: Check | None = None  # what came of those on the command line
+        self.limits: dict[str, str] = {}  # those of the command line or the start form, when the run began
+        self.thresholds: Check | None = None  # what came of them
         self._metrics: MetricsDoor | None = None
         self._process = ""
         self._master_watch = MasterWatch("")
@@ -185,9 +186,10 @@ class RunExtension:
 
     def _note_thresholds(self, options: Any) -> None:
         assert self.run is not None
-        if given := thresholds.given(options):
+        self.limits = thresholds.given(options)
+        if self.limits:
             planned = (self.run.read_json(RUN_JSON) or {}).get("thresholds") or {}
-            self.run.update_json(RUN_JSON, {"thresholds": {**planned, **given}})
+            self.run.update_json(RUN_JSON, {"thresholds": {**planned, **self.limits}})
 
     def _make_run_directory(self, options: Any) -> RunDirectory:
         if self._home is not None and not self._first_run:
@@ -344,7 +346,7 @@ class RunExtension:
             self.store.end_ns = self._end_ns
             if self.environment.web_ui:
                 self._finish()
-                thresholds.tell(self.environment, self.run, self.recorded)
+                thresholds.tell(self.environment, self.run, self.limits, self.recorded)
             elif self.run is not None:  # `quit` comes next, and a master's workers have not been told to stop yet
                 self._note_end(self.run)
 
@@ -438,8 +440,7 @@ def _add_options(parser: Any) -> None:
         env_var="SWARMPROOF_RUN_DIR",
         include_in_web_ui=not _given_by_supervisor,
     )
-    group = parser.add_argument_group("swarmproof", "what comes of a run")
-    thresholds.add_options(group)
+    thresholds.add_options(parser)
     add_metrics_options(parser)
 
 

@@ -1,4 +1,4 @@
-"""Thresholds of a plain Locust run: `--threshold 'p99{envelope echo}<5ms'`, as often as needed.
+"""Thresholds of a plain Locust run: `--threshold 'p99{envelope echo}<5ms'`, as often as needed, or in the start form.
 
 They are those of plans, read and measured by the same code (`swarmproof.judge.limits`): over the run, a phase of its
 faults or a sliding window; with `abort` the run ends as soon as one is missed. What came of each is printed, is in
@@ -22,7 +22,7 @@ from records.violations import INFORMATIONAL, read_violations
 from swarmproof.judge import thresholds
 from swarmproof.judge.case import Case
 from swarmproof.judge.history import read_history
-from swarmproof.judge.limits import ThresholdError, split_limit
+from swarmproof.judge.limits import ThresholdError, split_limits
 from swarmproof.judge.verdict import EXIT_HARNESS_FAILED, EXIT_THRESHOLD, INVALID, MISSED, VALID, Check
 
 logger = logging.getLogger(__name__)
@@ -31,21 +31,23 @@ REQUESTS: Final = "requests"
 
 
 def given(options: Any) -> dict[str, str]:
-    """The limits on the command line, as run.json has those of plans."""
-    return dict(split_limit(text) for text in getattr(options, "threshold", None) or ())
+    """The limits on the command line or in the start form, as run.json has those of plans. Errors: ThresholdError."""
+    return split_limits(getattr(options, "threshold", "") or "")
 
 
-def add_options(group: Any) -> None:
+def add_options(parser: Any) -> None:
     """To Locust's parser; a mistake in one is told at once, in a sentence."""
-    group.add_argument(
+    # Straight to the parser: Locust's web form does not show the options of an argument group.
+    parser.add_argument(
         "--threshold",
-        action="append",
-        default=[],
-        type=_limit,
+        action=_Another,
+        default="",
+        type=_limits,
         metavar="LIMIT",
-        help="what must hold, or the exit code is 4: 'p99{envelope echo}<5ms', 'fail_ratio over 9s<5%% abort' "
-        "(ends the run); may be given several times",
+        help="what must hold, or the exit code is 4: 'p99{envelope echo}<5ms', 'fail_ratio over 9s<0.05 abort' "
+        "(ends the run); may be given several times, or several between ;",
     )
+    group = parser.add_argument_group("swarmproof", "what comes of a run")
     group.add_argument(
         "--junit-xml",
         default="",
@@ -55,12 +57,31 @@ def add_options(group: Any) -> None:
     )
 
 
-def _limit(text: str) -> str:
+class _Another(argparse._AppendAction):
+    """One text of all that were given: what a field of the form can show, and a list cannot."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        before = getattr(namespace, self.dest, "")
+        setattr(namespace, self.dest, f"{before}; {values}" if before else values)
+
+
+def _limits(text: str) -> str:
     try:
-        split_limit(text)
+        split_limits(text)
     except ThresholdError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+    return text.strip()
+
+
+def problem(text: str) -> str:
+    """What is wrong with thresholds that were typed into the start form, as a sentence; "" when nothing is."""
+    try:
+        split_limits(text)
+    except ThresholdError as error:
+        return f"Threshold: {error}"
+    return ""
 
 
 def _writable(text: str) -> str:
@@ -69,14 +90,14 @@ def _writable(text: str) -> str:
     return text
 
 
-def conclude(environment: Any, run: RunDirectory, recorded: Callable[[], LatencyStore]) -> Check | None:
+def conclude(
+    environment: Any, run: RunDirectory, limits: dict[str, str], recorded: Callable[[], LatencyStore]
+) -> Check | None:
     """Measure the limits of a run that is over, and write what came of them. None: nothing was asked for.
 
     `recorded` gives the latencies of all processes.
     """
-    options = environment.parsed_options
-    limits = given(options)
-    junit = getattr(options, "junit_xml", "")
+    junit = getattr(environment.parsed_options, "junit_xml", "")
     if not limits and not junit:
         return None
     facts = run.read_json(RUN_JSON) or {}
@@ -122,9 +143,11 @@ def lines(check: Check) -> list[str]:
     return found
 
 
-def tell(environment: Any, run: RunDirectory | None, recorded: Callable[[], LatencyStore]) -> None:
+def tell(
+    environment: Any, run: RunDirectory | None, limits: dict[str, str], recorded: Callable[[], LatencyStore]
+) -> None:
     """After a run that was started in the web UI, which goes on without exit code."""
-    check = conclude(environment, run, recorded) if run is not None else None
+    check = conclude(environment, run, limits, recorded) if run is not None else None
     for line in lines(check) if check is not None else ():
         logger.info("%s", line)
 
@@ -139,7 +162,7 @@ def _on_quitting(environment: Any, **_: Any) -> None:
     run: RunDirectory | None = extension.run
     if run is None:
         return
-    check = extension.thresholds = conclude(environment, run, extension.recorded)
+    check = extension.thresholds = conclude(environment, run, extension.limits, extension.recorded)
     if check is None or check.verdict != MISSED or environment.process_exit_code is not None:
         return
     counts = read_violations(run)[0]

@@ -37,6 +37,8 @@ _RIGHT = re.compile(
     r"\s*(?P<sign><=|>=|<|>)\s*(?P<number>[0-9.]+)\s*(?P<unit>us|ms|s|min|%|/s)?(?P<abort>\s+abort)?\s*"
 )
 _WHOLE = re.compile(r"\s*([^<>]+?)\s*([<>]=?)\s*(\S.*?)\s*")
+# Between limits, and not within the braces around a name.
+_BETWEEN = re.compile(r"[;\n](?![^{}]*\})")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "%": 0.01, "/s": 1.0, None: 1.0}
 PERCENTILES: Final = {
     "p50": 50.0,
@@ -133,6 +135,11 @@ def split_limit(text: str) -> tuple[str, str]:
     except ThresholdError as error:
         raise ThresholdError(f"{text!r}: {error}") from None
     return left, right
+
+
+def split_limits(text: str) -> dict[str, str]:
+    """What is measured and its limit, of several between `;` or in lines of their own. Errors: ThresholdError."""
+    return dict(split_limit(part.strip()) for part in _BETWEEN.split(text) if part.strip())
 
 
 def measure(store: LatencyStore, limit: Limit, stretches: Sequence[Stretch], load: Span | None = None) -> float | None:

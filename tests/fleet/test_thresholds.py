@@ -39,7 +39,7 @@ def test_limits_that_are_kept_and_one_that_is_missed_make_exit_code_4_and_cases(
 
 
 def test_limits_that_are_all_kept_leave_exit_code_0(tmp_path: Path) -> None:
-    limits = ("--threshold", "p99.99{tick}<5s", "--threshold", "rate over 1s > 1")
+    limits = ("--threshold", "p99.99{tick}<5s; rate over 1s > 1")
     code, output = run_locust(tmp_path, *LOAD, "-t", "3s", *limits)
     assert code == 0, output
     assert output.count("threshold  kept") == 2
@@ -98,6 +98,7 @@ def test_phases_are_those_of_the_faults_in_the_run_directory(tmp_path: Path) -> 
     [
         (("--threshold", "p99"), "'p99' is not a limit; write it like 'p99{kv append}<50ms'"),
         (("--threshold", "p98<5ms"), "there is no metric p98; there are p50"),
+        (("--threshold", "p99<5ms;p99"), "'p99' is not a limit"),
         (("--threshold", "p99<five"), 'cannot read the limit "< five" of p99'),
         (("--junit-xml", "no/such/folder/x.xml"), "its folder does not exist"),
     ],

@@ -8,7 +8,7 @@ from records.latency import FAILED, OK, LatencyRecorder, LatencyStore
 from swarmproof.fleet.abort import Watch
 from swarmproof.judge.case import Case
 from swarmproof.judge.history import read_history
-from swarmproof.judge.limits import Limit, ThresholdError, measure, read_limit
+from swarmproof.judge.limits import Limit, ThresholdError, measure, read_limit, split_limits
 from swarmproof.judge.thresholds import evaluate
 
 MS = 1_000_000
@@ -58,6 +58,19 @@ def test_what_cannot_be_read_or_done_is_a_sentence(left: str, right: str, words:
     with pytest.raises(ThresholdError) as caught:
         read_limit(left, right)
     assert words in str(caught.value)
+
+
+def test_several_limits_are_between_semicolons_or_in_lines() -> None:
+    text = "p99{envelope echo}<5ms; rate over 9s > 10/s abort\n\n recovery<3s;max{odd; name} < 1s;"
+    assert split_limits(text) == {
+        "p99{envelope echo}": "< 5ms",
+        "rate over 9s": "> 10/s abort",
+        "recovery": "< 3s",
+        "max{odd; name}": "< 1s",
+    }
+    assert split_limits(" ; ") == {}
+    with pytest.raises(ThresholdError, match="there is no metric p98"):
+        split_limits("p99<5ms; p98<5ms")
 
 
 def test_the_whole_run_is_one_stretch() -> None:

@@ -25,6 +25,7 @@ from swarmproof.control import ControlError
 from swarmproof.durations import parse_duration_s
 from swarmproof.faults.catalogue import CATALOGUE
 from swarmproof.faults.selection import CLUSTER_SELECTORS, normal_target
+from swarmproof.fleet import thresholds
 from swarmproof.fleet.live import Live
 from swarmproof.fleet.standing import NO_RUN, standing
 from swarmproof.fleet.web import login
@@ -88,6 +89,12 @@ def attach(environment: Any, live: Live) -> None:
     if web_ui.web_login:
         login.install(web_ui, blueprint, base)
     web_ui.app.register_blueprint(blueprint)
+
+    @web_ui.app.before_request  # type: ignore[untyped-decorator]
+    def check_form() -> Response | None:
+        if request.endpoint == "locust.swarm" and (sentence := thresholds.problem(request.form.get("threshold", ""))):
+            return jsonify({"success": False, "message": sentence, "host": environment.host})
+        return None
 
     @web_ui.app.after_request  # type: ignore[untyped-decorator]
     def extend(response: Response) -> Response:

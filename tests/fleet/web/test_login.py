@@ -1,5 +1,6 @@
 """Plain Locust with the extension: under a base path, behind a login, without a supervisor."""
 
+import json
 import os
 import re
 import subprocess
@@ -76,6 +77,12 @@ def test_login_base_path_and_a_run_without_a_supervisor(tmp_path: Path) -> None:
         page.get_by_text("Custom parameters").click()
         expect(page.get_by_label("Run Dir")).to_be_visible()  # nobody has told where the records go
         page.get_by_label("Run Dir").fill(str(tmp_path / "mine"))
+        page.get_by_label("Threshold").fill("p99{clock tick}<5s; p98<5ms")
+        page.get_by_role("button", name="Start").click()
+        expect(page.get_by_text("'p98<5ms': there is no metric p98")).to_be_visible()  # and nothing has begun
+        keep(page, "threshold-mistyped")
+        assert not (tmp_path / "mine").exists()
+        page.get_by_label("Threshold").fill("p99{clock tick}<5s; rate>1000000")
         page.get_by_role("button", name="Start").click()
         page.get_by_role("tab", name="Faults").click()
         expect(page.get_by_role("cell", name="no fault has struck yet")).to_be_visible()
@@ -90,12 +97,16 @@ def test_login_base_path_and_a_run_without_a_supervisor(tmp_path: Path) -> None:
         assert (tmp_path / "mine" / "progress.jsonl").exists()
 
         page.request.post(f"{address}/stop")
+        facts = json.loads((tmp_path / "mine" / "run.json").read_text())
+        assert facts["thresholds"] == {"p99{clock tick}": "< 5s", "rate": "> 1000000"}
+        assert [result["holds"] for result in facts["threshold_results"]["evidence"]["results"]] == [True, False]
         # Started again into the same directory, which holds a run: said on the page, and nothing is overwritten.
-        form = {"user_count": "2", "spawn_rate": "2", "run_dir": str(tmp_path / "mine")}
+        form = {"user_count": "2", "spawn_rate": "2", "run_dir": str(tmp_path / "mine"), "threshold": "rate>1"}
         page.request.post(f"{address}/swarm", form=form)
         expect(page.locator("#tiles")).to_contain_text("running")
         page.request.post(f"{address}/stop")
-        assert [path.name for path in tmp_path.glob("2*-clockwork")]  # a directory of its own, beside the first
+        (again,) = tmp_path.glob("2*-clockwork")  # a directory of its own, beside the first
+        assert json.loads((again / "run.json").read_text())["thresholds"]["rate"] == "> 1"
         other = tmp_path / "other" / "latency"
         other.mkdir(parents=True)
         (other / "x.msgpack").write_bytes(b"")

@@ -245,6 +245,8 @@ def stop_and_read_the_report(page: Page, address: str, seen: Story) -> None:
 def start_again(page: Page, address: str, seen: Story) -> None:
     page.goto(address)
     page.get_by_role("button", name="New").click()
+    page.get_by_text("Custom parameters").click()
+    page.get_by_label("Threshold").fill("p99{kv append}<60s; rate>1")
     page.get_by_role("button", name="Start").click()
     first = seen.judged["run"]
     wait_until(lambda: live(address)["run"] != first and live(address)["total"]["count"] > 30, "the second test")
@@ -260,7 +262,17 @@ def test_before_a_test_the_page_says_so_and_shows_the_nodes(story: Story) -> Non
 
 def test_the_start_form_has_all_options_but_the_supervisors(story: Story) -> None:
     text = "\n".join(story.fields)
-    for option in ("Arrivals", "Depth", "Engine", "Keys", "Max Lateness", "Rate", "Stale Reads", "Timeout"):
+    for option in (
+        "Arrivals",
+        "Depth",
+        "Engine",
+        "Keys",
+        "Max Lateness",
+        "Rate",
+        "Stale Reads",
+        "Threshold",
+        "Timeout",
+    ):
         assert option in text
     assert "Run Dir" not in text  # the supervisor has told where the records go
 
@@ -368,6 +380,8 @@ def test_when_the_test_has_ended_it_is_judged_and_the_report_can_be_opened(story
 def test_the_next_test_has_a_run_directory_and_a_verdict_of_its_own(story: Story) -> None:
     assert story.second["run"] != story.judged["run"]
     assert story.second["faults"] == []
+    because = {name: because for name, _, because, _ in story.second["standing"]["checks"]}
+    assert because["thresholds"] == "2 of 2 thresholds kept"  # those of the form, judged by the supervisor
     assert story.runs == ["valid", "valid"]
     assert story.code == 0
 
