@@ -191,8 +191,16 @@ class Replication(Elections):
                     f"the log is trimmed to {self.log.base_index} but the snapshot only covers {snapshot.index}"
                 )
             self._outgoing_snapshot = snapshot
-        if self._refuse_too_large(progress.node_id, snapshot.index, len(snapshot.data)):
+        size_bytes = len(snapshot.data)
+        if self._refuse_too_large(progress.node_id, snapshot.index, size_bytes):
+            # Its size alone, once a heartbeat, so that the follower can complain of it too.
+            progress.become_probe(progress.next)
             progress.paused = True
+            self._before.append(
+                SnapshotChunk(
+                    self.node_id, progress.node_id, self.term, snapshot.index, snapshot.term, size_bytes, 0, b""
+                )
+            )
             return
         progress.become_snapshot(snapshot)
         self._send_chunk(progress)
