@@ -169,7 +169,7 @@ def _charts(contents: Contents) -> str:
     led = bool(contents.leaders) or any(fault.before.get("leader") for fault in contents.faults)
     ribbon = " The ribbon below is the leader and its term." if led else ""
     faults = (
-        " Orange: a fault, from its effect to the first acknowledged write after it, or to its heal; green: healed."
+        " Orange: a fault, from its effect to its heal (green), darker until the first acknowledged write after it."
         if contents.faults
         else ""
     )

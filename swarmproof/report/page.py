@@ -121,9 +121,11 @@ function faultMarks() {
     const colour = fault.took_effect ? css("--orange") : css("--grey");
     shapes.push({type: "line", xref: "x", yref: "paper", x0: fault.from, x1: fault.from, y0: 0, y1: 1,
       line: {color: colour, width: 1, dash: "dot"}});
-    if (fault.to > fault.from)
-      shapes.push({type: "rect", xref: "x", yref: "paper", x0: fault.from, x1: fault.to, y0: 0, y1: 1,
-        fillcolor: css("--band"), line: {width: 0}, layer: "below"});
+    const band = to => shapes.push({type: "rect", xref: "x", yref: "paper", x0: fault.from, x1: to, y0: 0, y1: 1,
+      fillcolor: css("--band"), line: {width: 0}, layer: "below"});
+    const healed = fault.healed === null ? fault.to : fault.healed;
+    if (fault.took_effect) band(Math.max(healed, fault.to));
+    if (fault.to > fault.from && fault.to < healed) band(fault.to);  // twice the colour
     if (fault.healed !== null)
       shapes.push({type: "line", xref: "x", yref: "paper", x0: fault.healed, x1: fault.healed, y0: 0, y1: 1,
         line: {color: css("--valid"), width: 1, dash: "dot"}});

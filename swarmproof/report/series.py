@@ -23,8 +23,10 @@ _SLOW_PERCENT: Final = 99.0
 #: A cluster that changes its leader more often than this is shown no further.
 _MAX_RIBBON: Final = 500
 
-#: Of less than this no rate can be told; what ends behind the load, because it was still under way, is shown as it is.
-_LEAST_RAN_S: Final = 0.2
+#: Of less than this no rate can be told. At the end more is asked for: what was still under way then ends late.
+_LEAST_AT_BEGIN_S: Final = 0.01
+_LEAST_AT_END_S: Final = 0.05
+_END_S: Final = 3
 
 #: The name under which all operations together stand.
 ALL = "all operations"
@@ -40,6 +42,9 @@ def time_series(contents: Contents) -> dict[str, dict[str, list[float | None]]]:
     if not seconds:
         return {}
     first, last = seconds[0], seconds[-1] + 1
+    # Requests that were cancelled as the load ended are no seconds of it.
+    newest = store.by_second(start_s=max(first, last - _END_S))
+    last = max((second + 1 for second, _, outcomes in newest if any(outcomes[:3])), default=last)
     width = max(1, -(-(last - first) // MAX_POINTS))
     names: list[str | None] = [None, *store.operations()] if len(store.operations()) > 1 else [*store.operations()]
     zero_s = zero_of(contents)
@@ -61,6 +66,8 @@ def _series(
     gathered: dict[int, list[Histogram]] = {start: [] for start in starts}
     outcomes = {start: [0, 0, 0, 0] for start in starts}
     for second, histogram, ended in store.by_second(name, RESPONSE):
+        if second >= starts.stop:
+            break  # nothing but cancelled requests
         start = starts[(second - starts.start) // width]
         gathered[start].append(histogram)
         outcomes[start] = [sum(pair) for pair in zip(outcomes[start], ended, strict=True)]
@@ -68,7 +75,7 @@ def _series(
     for start in starts:
         # The load begins and ends within a second, and the run within a stretch: what it did not fill is no lull.
         ran_s = span.overlap_s(start, start + width)
-        per_s = ran_s if ran_s >= _LEAST_RAN_S else width
+        per_s = ran_s if ran_s >= (_LEAST_AT_BEGIN_S if start <= span.begin_s else _LEAST_AT_END_S) else width
         histogram = merge(gathered[start])
         ok, failed, unknown, _ = outcomes[start]
         measured = histogram.total > 0
@@ -242,8 +249,8 @@ def _is_number(value: Any) -> bool:
 
 
 def fault_bands(contents: Contents) -> list[dict[str, Any]]:
-    """Per fault that took effect: from its effect ``to`` the first acknowledged write or new leader after it, or to its
-    heal; of one that was never healed to the end. ``to`` = ``from`` without an effect."""
+    """Per fault: ``from`` its effect ``to`` the end of the outage: the first acknowledged write or new leader after it,
+    without them its heal, and without that the end of the run. ``to`` = ``from`` when it took no effect."""
     seconds = contents.latency.seconds()
     end_s = seconds[-1] + 1 - zero_of(contents) if seconds else 0.0
     bands = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from records.latency import OK, LatencyRecorder, LatencyStore
+from records.latency import CANCELLED, OK, LatencyRecorder, LatencyStore
 from records.leadership import Leader, append_leader
 from records.run_directory import RunDirectory
 from swarmproof.report.contents import Contents, read_contents
@@ -56,6 +56,7 @@ def test_a_second_that_the_load_filled_in_part_is_no_lull(tmp_path: Path) -> Non
     for at_ms in range(1_300, 4_450, 10):  # a hundred a second from 1.3 s to 4.45 s
         recorder.record("envelope echo", at_ms * 10**6, at_ms * 10**6, at_ms * 10**6, OK)
     recorder.record("envelope echo", 10**9, 10**9, 6 * 10**9, OK)  # one that was still under way
+    recorder.record("envelope echo", 10**9, 10**9, 7 * 10**9, CANCELLED)
     contents = Contents(RunDirectory.create(tmp_path, "test"))
     contents.latency = LatencyStore(start_ns=1_300_000_000, end_ns=4_450_000_000)
     contents.latency.add(recorder.take())
