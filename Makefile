@@ -19,7 +19,12 @@ setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("swarmproof needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# A setup that was interrupted, or whose Python is gone, leaves a .venv without a working pip: it is made anew.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || said=$$($(PYTHON) -m venv --clear $(VENV) 2>&1) || { \
+		rm -rf $(VENV); \
+		if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then echo "cannot make $(VENV): $$said"; \
+		else echo "cannot make $(VENV): $(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv) and run make again"; fi >&2; \
+		exit 1; }
 	@echo "installing the locked dependencies into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
