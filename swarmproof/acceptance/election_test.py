@@ -58,7 +58,11 @@ def election_test(
     """Run the script, printed piece by piece through `write`; whether it passed.
 
     `directory` keeps the nodes' logs and data; by default a temporary one that is removed. Ctrl-C leaves nothing.
+
+    Errors: TargetError when `directory` cannot be used.
     """
+    if directory is not None:
+        _must_be_new(directory)
     with Guard() as guard:
         if directory is None:
             directory = Path(tempfile.mkdtemp(prefix="swarmproof-"))
@@ -73,6 +77,16 @@ def election_test(
             cluster.stop()
     write("PASS: all checks passed\n")
     return True
+
+
+def _must_be_new(directory: Path) -> None:
+    """What an earlier cluster has written must not become this one's history."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise TargetError(f"{directory} is not empty; give --keep a new folder, or empty it")
+    except OSError as error:
+        raise TargetError(f"cannot use {directory}: {error.strerror}; give --keep another folder") from None
 
 
 def _run(cluster: RaftTarget, script: _Script) -> None:

@@ -78,6 +78,7 @@ def test_a_node_that_does_not_start_fails_with_what_it_says(monkeypatch: pytest.
     data = tmp_path / "n1" / "data"
     data.parent.mkdir()
     data.write_text("a file where a directory should be")
+    monkeypatch.setattr("swarmproof.acceptance.election_test._must_be_new", lambda _: None)
     passed, lines = run(ports=free_ports(3), directory=tmp_path)
     assert not passed
     assert lines[0].endswith("FAILED")
@@ -88,3 +89,10 @@ def test_ports_that_are_none_are_a_users_mistake(tmp_path: Path) -> None:
     done = swarmproof("election-test", "--ports", "9001,x", directory=tmp_path)
     assert done.returncode == 3
     assert done.stderr == "error: --ports 9001,x must be three ports, such as 9001,9002,9003\n"
+
+
+def test_a_folder_that_an_earlier_cluster_left_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "n1").mkdir()
+    done = swarmproof("election-test", "--keep", str(tmp_path), directory=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"error: {tmp_path} is not empty; give --keep a new folder, or empty it\n"
