@@ -121,12 +121,13 @@ class EnvelopeServer:
 class EnvelopeConnection(Connection):
     """One client of the echo. The reply to what one `recv` brought leaves in one `send`."""
 
-    __slots__ = ("_partial", "_wanted_bytes", "server")
+    __slots__ = ("_gathered", "_partial", "_wanted_bytes", "server")
 
     def __init__(self, server: EnvelopeServer, group: ConnectionGroup, sock: socket.socket, address: Any) -> None:
         self.server = server
         self._partial = bytearray()  # an unfinished frame: less than max_frame_bytes + 4
         self._wanted_bytes = 0  # how long it must be before there is something to parse
+        self._gathered: bytearray | None = None  # replies, while more of the same `recv` is being handled
         super().__init__(group, sock, address)
 
     def inside_message(self) -> bool:
@@ -153,10 +154,29 @@ class EnvelopeConnection(Connection):
                 break
             start = end
             echoes += 1
+        if start == count:
+            self._echo(view[:start], echoes)
+            return
+        self._gathered = bytearray()
         if echoes:
             self._echo(view[:start], echoes)
-        if start < count and self.state == OPEN:
-            self._received_carefully(view, start, count)
+        self._received_carefully(view, start, count)
+        self._send_gathered()
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        if self._gathered is None:
+            super().send(data)
+        else:
+            self._gathered += data
+
+    def finish(self, reason: str, detail: str = "") -> None:
+        self._send_gathered()
+        super().finish(reason, detail)
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        if gathered:
+            super().send(gathered)
 
     def _echo(self, frames: memoryview, echoes: int) -> None:
         """Answer `echoes` whole ECHO frames that stand in a row."""

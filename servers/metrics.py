@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from servers.connection_group import ConnectionGroup
 from servers.log_lines import log
 from servers.serving import address_text, listen
+from servers.worker_metrics import NOT_LISTED
 from servers.workers import Worker
 
 SIDE_DOOR_CLIENTS = 16  # a scraper, somebody looking, and room; more wait their turn
@@ -123,7 +124,7 @@ def metrics_door(
 def _clients(group: ConnectionGroup) -> list[dict[str, object]]:
     """Counters of each connection; a metric label for each would never be forgotten again."""
     now_s = time.monotonic()
-    return [
+    listed: list[dict[str, object]] = [
         {
             "peer": connection.peer,
             "messages": connection.messages,
@@ -132,6 +133,9 @@ def _clients(group: ConnectionGroup) -> list[dict[str, object]]:
         }
         for connection in islice(group.connections, MAX_LISTED_CLIENTS)
     ]
+    if len(group.connections) > len(listed):
+        listed.append({NOT_LISTED: len(group.connections) - len(listed)})
+    return listed
 
 
 class ConnectionCollector(Collector):

@@ -13,6 +13,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -25,6 +26,7 @@ from servers.serving import address_text, listen
 
 WORKER_ANSWER_S = 5.0  # a worker under full load gets to it between two batches
 JSON = "application/json"
+NOT_LISTED = "not_listed"  # of /clients: the key of a last element that says how many more there are
 
 
 class WorkersDoor:
@@ -55,6 +57,14 @@ def add_up(texts: Iterable[str]) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Sum(list(texts)))
     return generate_latest(registry)
+
+
+def all_clients(answers: Iterable[str]) -> list[dict[str, Any]]:
+    """The clients of several processes, and at the end how many of them are not listed, if any."""
+    clients = [client for answer in answers for client in json.loads(answer)]
+    not_listed = sum(client[NOT_LISTED] for client in clients if NOT_LISTED in client)
+    listed = [client for client in clients if NOT_LISTED not in client]
+    return [*listed, {NOT_LISTED: not_listed}] if not_listed else listed
 
 
 class _Sum(Collector):
@@ -92,8 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, "text/plain", f"a worker does not answer: {error}\n".encode())
             return
         if path == "/clients":
-            clients = [client for answer in answers for client in json.loads(answer)]
-            self._answer(200, JSON, json.dumps(clients).encode())
+            self._answer(200, JSON, json.dumps(all_clients(answers)).encode())
         else:
             self._answer(200, CONTENT_TYPE_LATEST, add_up(answers))
 

@@ -1,11 +1,14 @@
 """The envelope server on real sockets: each sentence of its wire format, and each limit."""
 
+import socket
 import struct
 import threading
 
 import pytest
 
 from protocols.envelope import Codec, Envelope, EnvelopeCodec, MsgType
+from servers.connection import RECEIVED
+from servers.envelope import EnvelopeConnection, EnvelopeServer, parse_arguments
 from tests.processes import ServerProcess, wait_until
 from tests.servers.clients import EnvelopeClient, RawClient, http_request, metric
 
@@ -263,3 +266,37 @@ def test_metrics_equal_what_the_clients_did() -> None:
         wait_until(lambda: metric(http_request(address, "GET", "/metrics")[1], sample) == 1, "the close in the metrics")
         assert http_request(address, "GET", "/elsewhere")[0] == 404
         assert http_request(address, "POST", "/metrics")[0] == 405
+
+
+def test_the_replies_to_what_one_recv_brought_leave_in_one_send() -> None:
+    binary, msgpack = EnvelopeCodec(), EnvelopeCodec("msgpack")
+    echoes = [binary.encode(1, b"a"), msgpack.encode(2, b"b"), msgpack.encode(3, b"c"), binary.encode(5, b"d")]
+    note, unknown = binary.encode(4, b"?", msg_type=MsgType.KV), binary.encode(6, b"?", version=9)
+    stream = b"".join([*echoes[:3], note, echoes[3], unknown, binary.encode(7, b"behind")])
+    server = EnvelopeServer(parse_arguments([]))
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    sends: list[bytes] = []
+
+    def send(data: bytes) -> int:
+        sends.append(bytes(data))
+        return len(data)
+
+    with ours, theirs:
+        connection = EnvelopeConnection(server, server.group, ours, ("127.0.0.1", 1))
+        try:
+            connection._send = send
+            RECEIVED[: len(stream)] = stream
+            connection.received(len(stream))
+        finally:
+            connection.abort("the test is over")
+    assert len(sends) == 1
+    replies = EnvelopeCodec().receive_data(sends[0])
+    assert [(reply.request_id, reply.payload) for reply in replies] == [
+        (1, b"a"),
+        (2, b"b"),
+        (3, b"c"),
+        (4, b"unsupported message type"),
+        (5, b"d"),
+        (6, b"unsupported protocol version"),
+    ]

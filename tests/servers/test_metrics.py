@@ -1,8 +1,14 @@
 """The metrics port: text that Prometheus reads, and a side door that nobody can block."""
 
+import json
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from servers.metrics import MAX_LISTED_CLIENTS, _clients
+from servers.worker_metrics import all_clients
 from tests.processes import ServerProcess
 from tests.servers.clients import EnvelopeClient, RawClient, http_json, http_request
 
@@ -30,6 +36,18 @@ def test_clients_are_listed_with_their_own_counters() -> None:
             peers = {"{}:{}".format(*client.sock.getsockname()): n for client, n in ((one, 3), (two, 1))}
             assert {client["peer"]: client["messages"] for client in listed} == peers
             assert [client["pending_bytes"] for client in listed] == [0, 0]
+
+
+def test_a_list_of_clients_that_is_cut_says_how_many_are_missing() -> None:
+    def group(size: int) -> Any:
+        one = SimpleNamespace(peer="127.0.0.1:5000", messages=1, last_message_s=0.0, pending_bytes=0)
+        return SimpleNamespace(connections=[one] * size)
+
+    assert len(_clients(group(MAX_LISTED_CLIENTS))) == MAX_LISTED_CLIENTS
+    cut = _clients(group(MAX_LISTED_CLIENTS + 7))
+    assert (len(cut), cut[-1]) == (MAX_LISTED_CLIENTS + 1, {"not_listed": 7})
+    of_two_workers = all_clients([json.dumps(cut), json.dumps(cut)])
+    assert (len(of_two_workers), of_two_workers[-1]) == (2 * MAX_LISTED_CLIENTS + 1, {"not_listed": 14})
 
 
 def test_metrics_port_in_use_is_one_sentence_and_exit_code_3() -> None:
