@@ -15,6 +15,7 @@ from time import monotonic_ns
 from typing import Any, Final
 
 import pybreaker
+from gevent import getcurrent
 from locust import events
 
 from records.recorder import recorder
@@ -51,7 +52,10 @@ class _CallFailed(Exception):
 
 
 class Breaker:
-    """Asked before each call (`refuses`), told of its outcome. For greenlets of one thread."""
+    """Asked before each call (`refuses`), told of its outcome. For greenlets of one thread.
+
+    `caller` is whoever makes the call: the current greenlet, which makes one at a time, unless it is given.
+    """
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class Breaker:
         self._reset_ns = int(reset_s * _NS_PER_S)
         self._clock_ns = clock_ns
         self._opened_ns = 0
-        self._trials = 0
+        self._trials: set[object] = set()  # the callers that were let through since it is half open
         self._reason = ""
         self._machine = pybreaker.CircuitBreaker(
             fail_max=FAILURES_TO_OPEN,
@@ -80,7 +84,7 @@ class Breaker:
         state: str = self._machine.current_state
         return state
 
-    def refuses(self) -> bool:
+    def refuses(self, caller: object = None) -> bool:
         """Whether the next call must not be made; counts it then. If not, its outcome must be told."""
         state = self.state
         if state == CLOSED:
@@ -89,22 +93,26 @@ class Breaker:
             self._reason = f"{self._reset_ns / _NS_PER_S:g} s are over"
             self._machine.half_open()
             state = HALF_OPEN
-        if state == HALF_OPEN and self._trials < HALF_OPEN_CALLS:
-            self._trials += 1
+        if state == HALF_OPEN and len(self._trials) < HALF_OPEN_CALLS:
+            self._trials.add(caller or getcurrent())
             return False
         self.refused += 1
         return True
 
-    def succeeded(self) -> None:
+    def tries(self, caller: object) -> bool:
+        """Whether this caller's call under way is one of those that may try while it is half open."""
+        return caller in self._trials
+
+    def succeeded(self, caller: object = None) -> None:
         if self._machine.fail_counter == 0 and self.state == CLOSED:
             return  # nothing changes by it; nearly every call of a run ends here
-        if self._counts():
+        if self._counts(caller):
             self._reason = f"{SUCCESSES_TO_CLOSE} calls succeeded"
             self._machine.call(lambda: None)
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, caller: object = None) -> None:
         """`reason`: stable text, as of a RequestFailure."""
-        if not self._counts():
+        if not self._counts(caller):
             return
         self._reason = reason
         try:
@@ -112,22 +120,23 @@ class Breaker:
         except (_CallFailed, pybreaker.CircuitBreakerError):
             pass
 
-    def cancelled(self) -> None:
+    def cancelled(self, caller: object = None) -> None:
         """The caller was stopped: neither success nor failure."""
-        self._counts()
+        self._counts(caller)
 
-    def _counts(self) -> bool:
+    def _counts(self, caller: object) -> bool:
         """Whether an outcome says something: one of a call that was made before the breaker opened does not."""
         state = self.state
         if state == HALF_OPEN:
-            if not self._trials:
+            caller = caller or getcurrent()
+            if caller not in self._trials:
                 return False
-            self._trials -= 1
+            self._trials.remove(caller)
             return True
         return state == CLOSED
 
     def _changed(self, old: str, new: str) -> None:
-        self._trials = 0
+        self._trials.clear()
         if new == OPEN:
             self._opened_ns = self._clock_ns()
         self._on_transition(old, new, self._reason, self.refused)
@@ -153,8 +162,8 @@ class RecordedBreaker(Breaker):
         super().__init__(self._note, reset_s)
         self.address = address
 
-    def refuses(self) -> bool:
-        if not super().refuses():
+    def refuses(self, caller: object = None) -> bool:
+        if not super().refuses(caller):
             return False
         recorder.breakers.refused(self.address, self.state, self.refused)
         return True

@@ -116,10 +116,14 @@ class Recording:
         failure: RequestFailure,
         *,
         unknown: bool = False,
+        caller: object = None,
     ) -> None:
-        """A request that was not; `unknown` when the server may have acted on it all the same."""
+        """A request that was not; `unknown` when the server may have acted on it all the same.
+
+        `caller`: who asked the circuit breaker, if not the current greenlet.
+        """
         if self.breaker is not None and name != CONNECT:
-            self.breaker.failed(failure.text)
+            self.breaker.failed(failure.text, caller)
         call_ns = call_ns or intended_ns
         outcome = UNKNOWN if unknown else FAILED
         self._record(self.operation(name), intended_ns, call_ns, return_ns, outcome)
@@ -135,10 +139,10 @@ class Recording:
             url=self._url,
         )
 
-    def cancelled(self, name: str, intended_ns: int) -> None:
+    def cancelled(self, name: str, intended_ns: int, *, caller: object = None) -> None:
         """A request whose user was stopped before it ended."""
         if self.breaker is not None:
-            self.breaker.cancelled()
+            self.breaker.cancelled(caller)
         self._record(self.operation(name), intended_ns, intended_ns, monotonic_ns(), CANCELLED)
 
     def violation(

@@ -323,7 +323,7 @@ class Exchange(Connection):
         """Those that the circuit breaker does not refuse; the others' places are free again in a moment."""
         if self._breaker is None:
             return ready
-        permitted = []
+        permitted: list[Ready] = []
         for place in ready:
             caller = object()
             if place[1] is None and self._breaker.refuses(caller):

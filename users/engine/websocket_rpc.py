@@ -250,7 +250,9 @@ class WebSocketRpcExchange(StreamExchange):
 
     def _count(self, good: list[Any], return_ns: int) -> None:
         """As `succeeded` for each; those that were sent together are counted together."""
-        self.told_breaker(len(good))
+        if self._breaker is not None:
+            for request in good:
+                self.told_breaker(1, request.caller)
         first, places = good[0], 0
         for request in good:
             times = (request.intended_ns, request.first_call_ns, request.name)

@@ -77,7 +77,7 @@ class Talk:
     def _tally(self, *_: Any) -> Tally:
         return self._tallied
 
-    def _failed(self, *arguments: Any, unknown: bool = False) -> None:
+    def _failed(self, *arguments: Any, **_: Any) -> None:
         failure: RequestFailure = arguments[-1]
         self.failures.append(failure.text)
 
