@@ -92,6 +92,10 @@ def seconds(text: str) -> float:
     return _number(text, float, 0.001, MAX_TIMEOUT_S, "give seconds above 0, such as 5 or 0.25")
 
 
+def rate(text: str) -> float:
+    return _number(text, float, 0.001, 1e9, "give a number above 0, such as 5 or 0.25")
+
+
 def milliseconds(text: str) -> float:
     return _number(text, float, 0.0, MAX_TIMEOUT_S * 1000, "give milliseconds from 0, such as 2 or 0.5")
 

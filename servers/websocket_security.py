@@ -20,7 +20,7 @@ import orjson
 
 from protocols.websocket import Binary, Text
 from protocols.websocket_events import POLICY_VIOLATION
-from servers.arguments import count, seconds
+from servers.arguments import count, rate
 from servers.connection_group import ConnectionGroup
 from servers.log_lines import log
 from servers.serving import run
@@ -105,7 +105,7 @@ def main() -> int:
     parser = websocket_parser(NAME, "The WebSocket security server: an echo behind limits.", DEFAULT_PORT)
     limits = parser.add_argument_group("limits of one client address")
     limits.add_argument(
-        "--requests-per-minute", type=seconds, default=REQUESTS_PER_MINUTE, metavar="N", help="in the long run"
+        "--requests-per-minute", type=rate, default=REQUESTS_PER_MINUTE, metavar="N", help="in the long run"
     )
     limits.add_argument("--burst", type=count, default=BURST, metavar="N", help="at once")
     limits.add_argument(

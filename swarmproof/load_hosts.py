@@ -21,6 +21,8 @@ HOST_OF_SCENARIO: Final[Mapping[str, tuple[str, ...]]] = {
     "websocket_echo": _ECHO_SERVERS,
     "websocket_rpc": ("websocket_rpc",),
     "websocket_tools": ("websocket_tools",),
+    "websocket_performance": ("websocket_performance",),
+    "websocket_security": ("websocket_security",),
     "raft_kv": _STORES,
 }
 # Scenario -> its options for hosts, and the kinds of target that each of them means.

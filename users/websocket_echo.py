@@ -42,10 +42,10 @@ class EchoSession(WebSocketSession):
 
     def __init__(self, endpoint: Endpoint, has_ids: bool) -> None:
         super().__init__(endpoint)
-        self.matches_by_id = has_ids
+        self.matches_by_id = self._has_ids = has_ids
 
     def read(self, payload: str | bytes) -> EchoReply:
-        if not self.matches_by_id:
+        if not self._has_ids:
             return EchoReply(None, payload)
         if type(payload) is bytes:
             return EchoReply(int.from_bytes(payload[:BINARY_ID_BYTES], "big"), payload)

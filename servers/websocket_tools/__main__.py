@@ -10,16 +10,22 @@ from pathlib import Path
 
 from protocols.tool_call import HELLO_TIMEOUT_S, MAX_CALL_BYTES, MAX_FRAME_BYTES
 from protocols.websocket import Binary, Text
-from servers.arguments import count, seconds, size_bytes
+from servers.arguments import count, rate, seconds, size_bytes
 from servers.log_lines import log
 from servers.serving import CannotServe, run
 from servers.websocket_serving import serve_websocket, websocket_parser
 from servers.websocket_tools.connection import ToolConnection
 from servers.websocket_tools.service import (
+    ADDRESS_BUCKET,
     CALL_TIMEOUT_S,
+    GLOBAL_BUCKET,
     MAX_ADDRESS_CONNECTIONS,
     MAX_CALLS,
     MAX_SESSION_CALLS,
+    MAX_STORED_BYTES,
+    MAX_STORED_REPLIES,
+    REPLY_KEPT_S,
+    SESSION_BUCKET,
     ToolService,
 )
 
@@ -53,6 +59,26 @@ def parser() -> argparse.ArgumentParser:
         default=MAX_ADDRESS_CONNECTIONS,
         metavar="N",
         help="of one address; one more is closed with 1008",
+    )
+    for whose, (capacity, per_s), who in (
+        ("session", SESSION_BUCKET, "a session"),
+        ("address", ADDRESS_BUCKET, "an address"),
+        ("global", GLOBAL_BUCKET, "all clients together"),
+    ):
+        limits.add_argument(
+            f"--{whose}-burst", type=count, default=capacity, metavar="N", help=f"requests at once, of {who}"
+        )
+        limits.add_argument(
+            f"--{whose}-rate", type=rate, default=per_s, metavar="N", help="a second, in the long run, of the same"
+        )
+    limits.add_argument(
+        "--keep-replies", type=seconds, default=REPLY_KEPT_S, metavar="S", help="to answer a repeated request_id"
+    )
+    limits.add_argument(
+        "--max-stored-replies", type=count, default=MAX_STORED_REPLIES, metavar="N", help="kept for that"
+    )
+    limits.add_argument(
+        "--max-stored-bytes", type=size_bytes, default=MAX_STORED_BYTES, metavar="N", help="of those that are kept"
     )
     return parser
 

@@ -126,6 +126,8 @@ class ToolConnection(WebSocketConnection):
         except RemoteProtocolError as error:
             if self.session is None:
                 return self._refuse_hello(INVALID_HELLO, INVALID_HELLO_CODE)
+            if not self._is_let_through():
+                return self._too_many(salvage_request_id(message.data))
             return self._refuse(salvage_request_id(message.data), error)
         if self.session is None:
             if not isinstance(decoded, Hello):
@@ -133,11 +135,26 @@ class ToolConnection(WebSocketConnection):
             return self._welcome(decoded)
         if isinstance(decoded, CallTool):
             return self._call(decoded, len(message.data))
+        request_id = None if isinstance(decoded, Hello) else decoded.request_id
+        if not self._is_let_through():
+            return self._too_many(request_id)
         if isinstance(decoded, ListTools):
             tools = [tool.described() for tool in TOOLS.values()]
-            return encode_tool_list(tools, time.time(), decoded.request_id)
-        request_id = None if isinstance(decoded, Hello) else decoded.request_id
+            return encode_tool_list(tools, time.time(), request_id)
         return encode_error(ToolError(INVALID_REQUEST, "unknown op"), request_id)
+
+    def _is_let_through(self) -> bool:
+        """Whether the token buckets allow one more request of this client, of whatever op: decoding costs too."""
+        assert self.session is not None
+        return self.service.lets_through(self.session, self._host(), time.monotonic())
+
+    def _too_many(self, request_id: str | None) -> str:
+        """What a request that is no call gets beyond the buckets."""
+        self.service.failed += 1
+        return encode_error(ToolError(OVER_CAPACITY, "too many requests", self._asked_to_wait("rate")), request_id)
+
+    def _asked_to_wait(self, limit: str) -> dict[str, Any]:
+        return dict(self.service.over_capacity(limit))
 
     def _welcome(self, hello: Hello) -> Reply:
         service = self.service
@@ -164,12 +181,12 @@ class ToolConnection(WebSocketConnection):
     def _call(self, call: CallTool, size_bytes: int) -> Reply:
         service, session, now_s = self.service, self.session, time.monotonic()
         assert session is not None
+        if not self._is_let_through():
+            return self._failed(call, ToolError(OVER_CAPACITY, "too many requests", self._asked_to_wait("rate")))
         if size_bytes > service.max_call_bytes:
             return self._failed(
                 call, ToolError(OVER_CAPACITY, "the call is too large", {"limit": service.max_call_bytes})
             )
-        if not service.lets_through(session, self._host(), now_s):
-            return self._failed(call, ToolError(OVER_CAPACITY, "too many requests", service.over_capacity("rate")))
         stored = service.stored.get(session.id, call.request_id, now_s)
         if stored is not None:
             service.deduplicated += 1
@@ -195,10 +212,10 @@ class ToolConnection(WebSocketConnection):
         key = call_key(call.name, call.arguments)
         if key in service.in_flight or call.request_id in self._running:
             service.deduplicated += 1
-            details: dict[str, Any] = dict(service.over_capacity("identical"))
+            details = self._asked_to_wait("identical")
             return self._failed(call, ToolError(OVER_CAPACITY, "an identical call is in flight", details))
         if session.calls >= service.max_session_calls or service.calls >= service.max_calls:
-            details = dict(service.over_capacity("in flight"))
+            details = self._asked_to_wait("in flight")
             return self._failed(call, ToolError(OVER_CAPACITY, "too many calls in flight", details))
         running = RunningCall(self, call, key, steps, now_s)
         service.in_flight[key] = call.request_id

@@ -33,9 +33,12 @@ LATENCY_BUCKETS_S = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 class StoredReplies:
     """The last replies by (session, request id): oldest forgotten first, bounded in number, bytes and age."""
 
-    def __init__(self, most: int = MAX_STORED_REPLIES, most_bytes: int = MAX_STORED_BYTES) -> None:
+    def __init__(
+        self, most: int = MAX_STORED_REPLIES, most_bytes: int = MAX_STORED_BYTES, kept_s: float = REPLY_KEPT_S
+    ) -> None:
         self._most = most
         self._most_bytes = most_bytes
+        self._kept_s = kept_s
         self._replies: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
         self._bytes = 0
 
@@ -44,7 +47,7 @@ class StoredReplies:
 
     def get(self, session: str, request_id: str, now_s: float) -> str | None:
         stored = self._replies.get((session, request_id))
-        if stored is None or now_s - stored[1] > REPLY_KEPT_S:
+        if stored is None or now_s - stored[1] > self._kept_s:
             return None
         return stored[0]
 
@@ -87,12 +90,12 @@ class ToolService(WebSocketService):
         self.max_calls: int = arguments.max_calls if limited else MAX_UNLIMITED_CALLS
         self.max_address_connections: int | None = arguments.max_address_connections if limited else None
         self.limited = limited
-        self._session_buckets = Buckets(*SESSION_BUCKET, most=MAX_REMEMBERED)
-        self._address_buckets = Buckets(*ADDRESS_BUCKET, most=MAX_REMEMBERED)
-        self._global_bucket = TokenBucket(*GLOBAL_BUCKET, now_s=time.monotonic())
+        self._session_buckets = Buckets(arguments.session_burst, arguments.session_rate, most=MAX_REMEMBERED)
+        self._address_buckets = Buckets(arguments.address_burst, arguments.address_rate, most=MAX_REMEMBERED)
+        self._global_bucket = TokenBucket(arguments.global_burst, arguments.global_rate, now_s=time.monotonic())
         self.addresses: Counter[str] = Counter()  # open connections of each
         self.sessions: OrderedDict[str, Session] = OrderedDict()
-        self.stored = StoredReplies()
+        self.stored = StoredReplies(arguments.max_stored_replies, arguments.max_stored_bytes, arguments.keep_replies)
         self.in_flight: dict[bytes, str] = {}  # call_key -> request id
         self.calls = 0
         self.failed_hellos: Counter[str] = Counter()
@@ -157,7 +160,7 @@ class ToolService(WebSocketService):
             "connections_timeouts": ("Connections without a hello in time.", self.hello_timeouts),
             "reconnections": ("Hellos of a session that was here before.", self.reconnections),
             "messages_sent": ("Messages of the dialect sent, of every op.", self.replies),
-            "messages_failed": ("Calls answered with an error.", self.failed),
+            "messages_failed": ("Requests answered with an error.", self.failed),
             "messages_expired": ("Calls that took longer than the call timeout.", self.expired),
             "messages_deduplicated": (
                 "Calls answered from a stored reply, or refused as identical.",
@@ -165,7 +168,7 @@ class ToolService(WebSocketService):
             ),
             "calls": ("Calls answered, with outputs or an error.", self.results),
             "retries_asked": ("Calls told to come again later.", self.retries_asked),
-            "refused_rate": ("Calls refused by a token bucket.", self.refused["rate"]),
+            "refused_rate": ("Requests refused by a token bucket.", self.refused["rate"]),
             "refused_in_flight": ("Calls refused because too many are in flight.", self.refused["in flight"]),
             "refused_address": ("Connections beyond those of one address.", self.refused["address"]),
         }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from servers.websocket_tools.service import StoredReplies
 from tests.processes import ServerProcess, wait_until
 from tests.servers.clients import http_request, metric
 from tests.servers.tool_clients import TOKEN, ToolClient, code_of, text_of
@@ -195,6 +196,63 @@ def test_session_bucket_lets_fifty_through_then_asks_to_come_again(limited: Serv
         assert {code_of(answer) for answer in refused} == {"OVER_CAPACITY"}
         assert refused[0]["error"]["details"] == {"retry_after_secs": 5}
     assert metric_of(limited, "refused_rate_total") == len(refused)
+
+
+EMPTY = ("--session-rate", "0.001", "--address-rate", "0.001", "--global-rate", "0.001")
+
+
+def test_every_op_and_what_is_none_takes_from_the_buckets() -> None:
+    with ServerProcess(NAME, *EMPTY, "--session-burst", "4", env=TOKEN_ENV) as server:
+        with ToolClient(server.address, "asker") as client:
+            client.say({"op": "list_tools", "request_id": "l1"})
+            assert client.hear()["op"] == "list_tools_res"
+            client.say("not json")
+            assert client.hear()["error"]["code"] == "INVALID_REQUEST"
+            client.say({"op": "surprise"})
+            assert client.hear()["error"]["code"] == "INVALID_REQUEST"
+            assert text_of(client.result("c1", "echo", text="x")) == "x"
+            for message in ({"op": "list_tools", "request_id": "l2"}, "not json", {"op": "surprise"}):
+                client.say(message)
+                refused = client.hear()
+                assert (refused["op"], refused["error"]["code"]) == ("error", "OVER_CAPACITY")
+                assert refused["error"]["details"] == {"retry_after_secs": 5}
+                assert refused.get("request_id") == ("l2" if "list_tools" in str(message) else None)
+            assert code_of(client.result("c2", "echo", text="x")) == "OVER_CAPACITY"
+        with ToolClient(server.address, "another") as other:
+            assert text_of(other.result("c1", "echo", text="x")) == "x"
+        assert metric_of(server, "refused_rate_total") == 4
+
+
+@pytest.mark.parametrize("whose", ["address", "global"])
+def test_buckets_of_addresses_and_of_all_are_options(whose: str) -> None:
+    with ServerProcess(NAME, *EMPTY, f"--{whose}-burst", "2", env=TOKEN_ENV) as server:
+        for number in range(2):
+            with ToolClient(server.address, f"session-{number}") as client:
+                assert text_of(client.result("r", "echo", text="x")) == "x"
+        with ToolClient(server.address, "session-2") as client:
+            assert code_of(client.result("r", "echo", text="x")) == "OVER_CAPACITY"
+
+
+def test_a_call_that_is_too_large_takes_a_token_too() -> None:
+    limits = (*EMPTY, "--session-burst", "1", "--max-call-bytes", "1000")
+    with ServerProcess(NAME, *limits, env=TOKEN_ENV) as server, ToolClient(server.address) as client:
+        assert client.result("big", "echo", text="x" * 1500)["error"]["message"] == "the call is too large"
+        assert client.result("next", "echo", text="x")["error"]["message"] == "too many requests"
+
+
+def test_how_many_replies_are_kept_and_how_long_are_options() -> None:
+    with ServerProcess(NAME, "--max-stored-replies", "1", env=TOKEN_ENV) as server, ToolClient(server.address) as one:
+        assert text_of(one.result("r1", "add", a=1, b=1)) == "2"
+        assert text_of(one.result("r1", "add", a=5, b=5)) == "2"
+        assert text_of(one.result("r2", "add", a=2, b=2)) == "4"
+        assert text_of(one.result("r1", "add", a=5, b=5)) == "10", "pushed out by r2"
+    stored = StoredReplies(most=10, most_bytes=80, kept_s=5)
+    stored.put("s", "r1", "12345678", 0)
+    assert stored.get("s", "r1", 5) == "12345678"
+    assert stored.get("s", "r1", 5.1) is None
+    for number in range(20):
+        stored.put("s", f"n{number}", "12345678", 6)
+    assert len(stored) == 10
 
 
 def test_eleventh_connection_of_an_address_is_closed_with_1008(limited: ServerProcess) -> None:
