@@ -164,11 +164,13 @@ def test_a_server_that_is_full_is_told_by_its_own_words(waits_for_a_frame: bool)
 
 
 def test_the_reference_server_that_is_full_is_told_by_its_own_words() -> None:
-    with ServerProcess("envelope", "--max-clients", "1") as server:
-        with socket.create_connection(("127.0.0.1", server.port), 5) as first:
-            first.sendall(encode((1, 0, 7, 0, b"x")))
-            assert first.recv(4096)  # it has its place
-            (result,) = run_clients("127.0.0.1", server.port, clients=1, frames=2)
+    with (
+        ServerProcess("envelope", "--max-clients", "1") as server,
+        socket.create_connection(("127.0.0.1", server.port), 5) as first,
+    ):
+        first.sendall(encode((1, 0, 7, 0, b"x")))
+        assert first.recv(4096)  # it has its place
+        (result,) = run_clients("127.0.0.1", server.port, clients=1, frames=2)
     assert [(name, detail) for name, _, detail in result.failures] == [
         (SERVER_ERROR, "server at capacity"),
         (NOT_SENT, "server at capacity"),
