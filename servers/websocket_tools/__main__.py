@@ -60,16 +60,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of one address; one more is closed with 1008",
     )
-    for whose, (capacity, per_s), who in (
-        ("session", SESSION_BUCKET, "a session"),
-        ("address", ADDRESS_BUCKET, "an address"),
-        ("global", GLOBAL_BUCKET, "all clients together"),
+    for burst, long_run, (capacity, per_s), who in (
+        ("--session-burst", "--session-rate", SESSION_BUCKET, "a session"),
+        ("--address-burst", "--address-rate", ADDRESS_BUCKET, "an address"),
+        ("--global-burst", "--global-rate", GLOBAL_BUCKET, "all clients together"),
     ):
+        limits.add_argument(burst, type=count, default=capacity, metavar="N", help=f"requests at once, of {who}")
         limits.add_argument(
-            f"--{whose}-burst", type=count, default=capacity, metavar="N", help=f"requests at once, of {who}"
-        )
-        limits.add_argument(
-            f"--{whose}-rate", type=rate, default=per_s, metavar="N", help="a second, in the long run, of the same"
+            long_run, type=rate, default=per_s, metavar="N", help="a second, in the long run, of the same"
         )
     limits.add_argument(
         "--keep-replies", type=seconds, default=REPLY_KEPT_S, metavar="S", help="to answer a repeated request_id"
