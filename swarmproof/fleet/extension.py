@@ -373,6 +373,7 @@ class RunExtension:
         if self._metrics:
             self._metrics.stop()
             self._metrics = None
+        self._results.hurry()
         self._finish()  # the workers' last reports came after test_stop
         if self._progress:
             self._progress.close()

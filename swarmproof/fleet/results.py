@@ -5,6 +5,7 @@ every other greenlet gets its turn between two deltas that are read and between 
 been made is made again only when more has arrived.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ class Results:
 
     def __init__(self) -> None:
         self._making = RLock()
+        self._pause: Callable[[], None] | None = _give_way
         self.forget()
+
+    def hurry(self) -> None:
+        """The process ends, and nobody waits for its event loop any more.
+
+        Least of all may Locust's main greenlet have a turn: where a signal ends the process that one would shut
+        everything down a second time, and write its statistics once more, without what was in them.
+        """
+        self._pause = None
 
     def forget(self) -> None:
         """A run begins: when what the last one left is written, which this waits for."""
@@ -35,7 +45,7 @@ class Results:
         with self._making:
             found = _state_of(run)
             if found != self._read:
-                self._store = LatencyStore.load(run, pause=_give_way)
+                self._store = LatencyStore.load(run, pause=self._pause)
                 self._read = found
             self._store.end_ns = end_ns
             return self._store
@@ -46,7 +56,7 @@ class Results:
             store = self.store(run, end_ns)
             if self._written == (self._read, end_ns):
                 return
-            write_hlog(store, run.file(LATENCY_HLOG), start_time_s, pause=_give_way)
+            write_hlog(store, run.file(LATENCY_HLOG), start_time_s, pause=self._pause)
             store.write_csv(run.file(REQUESTS_CSV))
             store.write_json(run.file(REQUESTS_JSON))
             self._written = (self._read, end_ns)
