@@ -15,9 +15,13 @@ from tests.locustfiles.runs import LocustRun, run_locust
 QUOTA = 8
 
 
-def run(directory: Path, *servers: KvServer, options: tuple[str, ...] = (), seconds: float = 6) -> LocustRun:
+def run(
+    directory: Path, *servers: KvServer, options: tuple[str, ...] = (), seconds: float = 6, violated: int = 0
+) -> LocustRun:
+    """So long, or until so many violations."""
     host = "kv://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
-    return run_locust("raft_kv", directory, "--host", host, *options, seconds=seconds)
+    until = (violated, 0) if violated else None
+    return run_locust("raft_kv", directory, "--host", host, *options, seconds=30 if until else seconds, until=until)
 
 
 def history(result: LocustRun) -> list[Operation]:
@@ -32,7 +36,7 @@ def statuses(result: LocustRun) -> Counter[str]:
 def test_replies_that_break_the_protocol_are_counted_by_name(tmp_path: Path) -> None:
     kinds = (misdeeds.TWICE, misdeeds.WRONG_RESULT, misdeeds.GARBAGE, misdeeds.VERSION)
     with KvServer(kinds, quota=QUOTA) as server:
-        result = run(tmp_path, server, options=("--depth", "2"))
+        result = run(tmp_path, server, options=("--depth", "2"), violated=4 * QUOTA)
     assert server.is_done
     assert result.violations == {
         violations.DUPLICATE: QUOTA,
@@ -48,7 +52,7 @@ def test_replies_that_break_the_protocol_are_counted_by_name(tmp_path: Path) -> 
 
 def test_an_unknown_id_is_reported_and_its_operation_is_tried_again(tmp_path: Path) -> None:
     with KvServer((misdeeds.UNKNOWN_ID,), quota=4) as server:
-        result = run(tmp_path, server)
+        result = run(tmp_path, server, violated=4)
     assert server.is_done
     assert result.violations == {violations.UNKNOWN_ID: 4}
     assert statuses(result).keys() == {"ok"}
@@ -106,7 +110,7 @@ def test_writes_follow_the_hint_to_the_leader_and_reads_are_spread(tmp_path: Pat
 
 def test_the_history_holds_what_was_under_way_at_the_end_as_unknown(tmp_path: Path) -> None:
     with KvServer((misdeeds.DROP,), every=1, quota=1_000_000) as server:
-        result = run(tmp_path, server, options=("--timeout", "30"), seconds=3)
+        result = run(tmp_path, server, options=("--timeout", "30"))
     operations = history(result)
     assert operations
     assert {operation.status for operation in operations} == {"info"}

@@ -14,16 +14,18 @@ from tests.locustfiles.runs import LocustRun, run_locust
 QUOTA = 4
 
 
-def run(server: ToolsServer, directory: Path, depth: int) -> LocustRun:
+def run(server: ToolsServer, directory: Path, depth: int, until: tuple[int, int] | None = None) -> LocustRun:
+    """Three seconds, or until so many violations and failures."""
     host = f"ws://127.0.0.1:{server.port}"
     options = ("--host", host, "--timeout", "1", "--depth", str(depth))
-    return run_locust("websocket_tools", directory, *options, users=6, seconds=6)
+    return run_locust("websocket_tools", directory, *options, users=6, seconds=30 if until else 3, until=until)
 
 
 @pytest.mark.parametrize("depth", [1, 8])
 def test_a_tool_servers_misdeeds_are_counted_under_their_names(tmp_path: Path, depth: int) -> None:
     with ToolsServer(misdeeds.ALL, quota=QUOTA, every=3) as server:
-        result = run(server, tmp_path, depth)
+        # What is missing is a violation only in the end.
+        result = run(server, tmp_path, depth, until=(16 * QUOTA, 13 * QUOTA))
     assert server.planted == dict.fromkeys(misdeeds.ALL, QUOTA), "the run was too short to plant all"
     found: Counter[tuple[str, str]] = Counter()
     for (kind, operation), number in read_violations(result.run)[0].items():

@@ -86,7 +86,7 @@ def test_every_protocol_keeps_the_rate(tmp_path: Path, name: str) -> None:
         server = stack.enter_context(ServerProcess(name))
         host = f"{PROTOCOLS[name]}://127.0.0.1:{server.port}"
         scenario = "raft_kv" if name == "raft" else name
-        result = run_locust(scenario, tmp_path, "--host", host, "--rate", str(RATE_PER_S))
+        result = run_locust(scenario, tmp_path, "--host", host, "--rate", str(RATE_PER_S), seconds=3)
     assert_everything_is_accounted_for(result, 2)
     assert result.errors == {}
 
