@@ -4,8 +4,12 @@
 
 A portion is a few test files of one folder. Whoever is free takes the next; the long ones go first. Each is shown when
 it has ended, and the slowest of all in the end. The exit code is that of the worst portion.
+
+A test that failed beside two others is tried once more when the machine is its own, if few failed. One that passes
+then is named in the last lines as flaky, its first failure shown above: it lets a change land, and is a bug to mend.
 """
 
+import json
 import os
 import re
 import signal
@@ -14,11 +18,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parent
+
+#: pytest's exit code when tests failed; any other is no verdict on a test.
+TESTS_FAILED = 1
+
+#: More failed tests than these are no accident of timing: nothing is tried again.
+FLAKY_AT_MOST = 3
 
 #: Two cores do the work of three: each spends most of its time waiting for processes that start, run and end.
 AT_ONCE = 3
@@ -53,6 +63,7 @@ class Ended(NamedTuple):
     seconds: float
     cpu_s: float
     passed: int
+    failed: frozenset[str]
 
 
 def portions() -> list[list[str]]:
@@ -87,28 +98,50 @@ class Suite:
     def work(self) -> None:
         """Take one portion after the other until none is left."""
         while True:
-            with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-                began = time.monotonic()
-                with self._lock:
-                    portion = next(self._left, None)
-                    if portion is None or self._is_stopped:
-                        return
-                    paths = [str(TESTS / place) for place in portion]
-                    process = subprocess.Popen(
-                        [*self._command, *paths], stdout=output, stderr=subprocess.STDOUT, text=True
-                    )
-                    self._running.add(process)
-                # Of the portion and of every process that it waited for.
-                _, status, used = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-                seconds = time.monotonic() - began
-                output.seek(0)
-                text = output.read()
             with self._lock:
-                self._running.discard(process)
-                self._tell(
-                    Ended(portion, process.returncode, seconds, used.ru_utime + used.ru_stime, passed(text)), text
+                portion = next(self._left, None)
+            if portion is None or not self.run(portion, [str(TESTS / place) for place in portion]):
+                return
+
+    def run(self, portion: list[str], tests: Iterable[str]) -> bool:
+        """Play these tests of a portion, and tell what became of them; false if the suite was stopped before."""
+        with tempfile.TemporaryDirectory() as kept, tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            began = time.monotonic()
+            with self._lock:
+                if self._is_stopped:
+                    return False
+                process = subprocess.Popen(
+                    [*self._command, "-o", f"cache_dir={kept}", *tests],
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    text=True,
                 )
+                self._running.add(process)
+            # Of the portion and of every process that it waited for.
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            seconds = time.monotonic() - began
+            output.seek(0)
+            text = output.read()
+            failed = failures(Path(kept))
+        with self._lock:
+            self._running.discard(process)
+            cpu_s = used.ru_utime + used.ru_stime
+            self._tell(Ended(portion, process.returncode, seconds, cpu_s, passed(text), failed), text)
+        return True
+
+    def try_again(self) -> list[str]:
+        """Play what failed once more, alone; names the tests that pass now, and counts their portions as passed."""
+        failed = [one for one in self.ended if one.code]
+        if any(one.code != TESTS_FAILED for one in failed) or sum(len(one.failed) for one in failed) > FLAKY_AT_MOST:
+            return []
+        flaky: list[str] = []
+        for one in failed:
+            print(f"once more, alone: {', '.join(sorted(one.failed))}", flush=True)
+            if one.failed and self.run(one.portion, sorted(one.failed)) and self.ended[-1].code == 0:
+                flaky.extend(sorted(one.failed))
+                self.ended[self.ended.index(one)] = one._replace(code=0)
+        return flaky
 
     def stop(self) -> None:
         """End what runs, with its fixtures torn down; nothing new begins."""
@@ -124,6 +157,12 @@ class Suite:
             print(line)
         took = f"{one.seconds:4.0f} s ({one.cpu_s:4.0f} s of CPU)"
         print(f"{one.passed:5} passed in {took}, exit code {one.code}: {', '.join(one.portion)}", flush=True)
+
+
+def failures(cache: Path) -> frozenset[str]:
+    """The ids of the tests that failed, as pytest itself keeps them for its `--last-failed`."""
+    path = cache / "v" / "cache" / "lastfailed"
+    return frozenset(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else frozenset()
 
 
 def passed(text: str) -> int:
@@ -150,11 +189,14 @@ def main(options: list[str]) -> int:
         for worker in workers:
             worker.join()
         raise
+    flaky = suite.try_again()
     failed = [one for one in suite.ended if one.code]
     for one in sorted(suite.ended, key=lambda one: -one.seconds)[:5]:
         print(f"slowest: {one.seconds:4.0f} s  {', '.join(one.portion)}")
     for one in failed:
         print(f"FAILED with exit code {one.code}: {', '.join(one.portion)}")
+    for name in flaky:
+        print(f"FLAKY: failed beside others and passed alone, mend it: {name}")
     total = sum(one.passed for one in suite.ended)
     print(f"{total} passed in {time.monotonic() - began:.0f} s; {len(failed)} of {len(suite.ended)} portions failed")
     return max((abs(one.code) for one in suite.ended), default=1)
