@@ -230,6 +230,7 @@ def record_nothing() -> None:
             super().__init__(*arguments)
             nothing: Any = deque(maxlen=0)
             self.intended = self.call = nothing
+            self.appends = (nothing.append, nothing.append, self.returned.append, self.counts.append)
 
         def flush(self) -> None:
             number = sum(self.counts) or len(self.returned)

@@ -188,7 +188,9 @@ def measure_servers(bounds: Bounds, short: bool) -> None:
 
 def measure_throughput(bounds: Bounds, short: bool) -> None:
     seconds = 8 if short else 15
-    print(f"throughput: locust --engine -u 20 --depth 16, {seconds} s, every id and payload checked")
+    print(
+        f"throughput: locust -u 20 --depth 16, {seconds} s, every id and payload checked; tool calls without --engine"
+    )
     worst = float("inf")
     for name in ("websocket_echo", "websocket_rpc"):
         targets = {
@@ -197,20 +199,25 @@ def measure_throughput(bounds: Bounds, short: bool) -> None:
         }
         for target, command in targets.items():
             with Server(name, command=command) as server:
-                rate, cpu_us, failures = run_locust(name, server.address, seconds)
+                rate, cpu_us, failures = run_locust(name, server.address, seconds, "--engine")
             print(f"  {name} against {target}: {rate:,.0f}/s, {cpu_us:.2f} us of the worker's CPU each", flush=True)
             if failures:
                 raise SystemExit(f"{failures} failures: the figure means nothing")
             # A worker that shares its core with others is judged by what a whole core would give it.
             worst = min(worst, 1e6 / cpu_us)
+    with Server("websocket_tools", "--no-limits") as server:
+        rate, cpu_us, failures = run_locust("websocket_tools", server.address, seconds)
+    print(
+        f"  websocket_tools against ours: {rate:,.0f}/s, {cpu_us:.2f} us of the worker's CPU each, {failures} failures"
+    )
     bounds.say("checked messages/s for each second of one core, the slowest", worst, 50_000, "/s", at_least=True)
 
 
-def run_locust(scenario: str, address: tuple[str, int], seconds: int) -> tuple[float, float, int]:
+def run_locust(scenario: str, address: tuple[str, int], seconds: int, *options: str) -> tuple[float, float, int]:
     """(messages/s, CPU microseconds of the worker for each, failures)."""
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / f"{scenario}.py"), "--headless"]
-        command += ["--engine", "-u", "20", "-r", "1000", "-t", f"{seconds}s", "--depth", str(DEPTH), "--only-summary"]
+        command += [*options, "-u", "20", "-r", "1000", "-t", f"{seconds}s", "--depth", str(DEPTH), "--only-summary"]
         command += ["--host", f"ws://{address[0]}:{address[1]}/", "--run-dir", f"{directory}/run"]
         command += ["--json-file", f"{directory}/stats"]
         with open(f"{directory}/log", "wb") as log:

@@ -16,6 +16,7 @@ whole header, and each payload is sliced once, straight out of what `recv` broug
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, get_args
 
 import msgpack
@@ -232,6 +233,12 @@ class EnvelopeCodec:
         if start < available:
             self._buffer += data[start:]
             self._wanted_bytes = wanted
+
+
+@lru_cache(maxsize=8)
+def echo_writer(payload_bytes: int) -> "EchoWriter":
+    """The one of this size: thousands of connections that share it find it in the processor's cache."""
+    return EchoWriter(payload_bytes)
 
 
 class EchoWriter:

@@ -32,6 +32,21 @@ def random_text(size_bytes: int) -> str:
     return random.randbytes(size_bytes).translate(_TO_TEXT).decode()
 
 
+class Place:
+    """Where in a pool the next payload starts."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = random.randrange(POOL_BYTES)
+
+
+@lru_cache(maxsize=4)
+def shared_place(size_bytes: int) -> Place:
+    """One for all connections of this process: a thousand places in a megabyte would each be cold when it is used."""
+    return Place()
+
+
 class Payloads:
     """Random payloads of one size. Shared by all lanes of a user: two replies in flight must never be alike."""
 

@@ -45,7 +45,7 @@ class Sender:
         """Hand `data` to the kernel; what it does not take is kept and sent when it does."""
         if self._tls is not None:
             data = self._tls.send(data)
-        if self._unsent:
+        if self._writing:  # something is kept
             self._unsent += data
             return
         try:
@@ -56,9 +56,12 @@ class Sender:
             self.lose(ConnectionLost(loss(error)))
             return
         if sent != len(data):
-            self._unsent += memoryview(data)[sent:]
-            self._writing = True
-            self.watch_writing(True)
+            self._keep(memoryview(data)[sent:])
+
+    def _keep(self, data: "memoryview[int]") -> None:
+        self._unsent += data
+        self._writing = True
+        self.watch_writing(True)
 
     def on_writable(self) -> None:
         """The kernel takes bytes again."""

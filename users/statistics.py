@@ -42,6 +42,8 @@ class Tally:
     __slots__ = (
         "_environment",
         "_operation",
+        "adding",
+        "appends",
         "call",
         "counts",
         "intended",
@@ -60,6 +62,9 @@ class Tally:
         self.length = length
         self.lengths_sum = 0  # of responses whose sizes differ, beside `length` for each
         self.intended, self.call, self.returned, self.counts = array("q"), array("q"), array("q"), array("q")
+        # Made once for all connections: a method of its own for each would be cold memory when its turn comes.
+        self.appends = (self.intended.append, self.call.append, self.returned.append, self.counts.append)
+        self.adding = self.add
 
     def add(self, intended_ns: int, call_ns: int, return_ns: int, count: int = 1) -> None:
         """`count` requests with these times."""

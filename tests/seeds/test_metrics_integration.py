@@ -4,14 +4,18 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.locustfiles.runs import run_locust
-from tests.processes import ServerProcess
+from tests.processes import ServerProcess, wait_until
 from tests.servers.clients import http_json, http_request, metric
 from tests.servers.tool_clients import TOKEN, ToolClient, code_of, text_of
+from tests.servers.websocket_clients import TEXT, RawWebSocket, frame
 
 TOKEN_ENV = {"SWARMPROOF_TOKEN": TOKEN}
 NAME = "websocket_tools"
 CALLS = ("echo", "add", "slow", "stream", "fail")
+RESETS = 40
 
 
 def compare(columns: dict[str, tuple[float, float]]) -> None:
@@ -53,6 +57,49 @@ def test_metrics_accuracy_under_load_with_failures(tmp_path: Path) -> None:
             "latency samples": (counted("call_seconds_count"), calls),
         }
     )
+    assert (result.errors, result.violations) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario"),
+    [("websocket_echo", "websocket_echo"), ("websocket_load", "websocket_echo"), ("websocket_rpc", "websocket_rpc")],
+)
+def test_echo_rpc_and_load_servers_count_what_clients_saw_while_connections_are_reset(
+    tmp_path: Path, name: str, scenario: str
+) -> None:
+    message = frame(TEXT, b'{"id":"1","method":"echo","params":"x","method_type":"Call"}')
+
+    def reset_connections() -> None:
+        for _ in range(RESETS):
+            client = RawWebSocket(server.address)
+            client.send(message)
+            client.next_frame()  # it was read and counted
+            client.send(message[:5])
+            client.reset()
+
+    with ServerProcess(name, "--metrics-port", "0") as server:
+        resetting = threading.Thread(target=reset_connections)
+        resetting.start()
+        result = run_locust(scenario, tmp_path, "--host", f"ws://{server.host}:{server.port}", "--depth", "2")
+        resetting.join()
+
+        def text() -> str:
+            return http_request(server.logged_address("metrics_listening"), "GET", "/metrics")[1]
+
+        def counted(what: str) -> float:
+            return metric(text(), f"{name}_{what}")
+
+        lost = 'connections_closed_total{reason="reset inside a message"}'
+        wait_until(lambda: counted(lost) >= RESETS, "the last reset to be counted")
+        answered = sum(row["num_requests"] for row in result.table if row["name"] != "connect")
+        compare(
+            {
+                "connections": (counted("handshakes_total"), result.requests("connect") + RESETS),
+                "resets": (counted(lost), RESETS),
+                "messages received": (counted("messages_total"), answered + RESETS),
+                "messages sent": (counted("replies_total"), answered + RESETS),
+            }
+        )
     assert (result.errors, result.violations) == ({}, {})
 
 

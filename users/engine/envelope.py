@@ -4,14 +4,13 @@ Same version, type, request id, timestamp and payload in the binary codec are th
 judge of every reply that is not.
 """
 
-import random
 import time
 from typing import Any, Final
 
-from protocols.envelope import EchoWriter, EnvelopeCodec
+from protocols.envelope import EnvelopeCodec, echo_writer
 from users.engine.exchange import Request
 from users.engine.stream import StreamExchange
-from users.payloads import POOL_BYTES, STRIDE, random_pool
+from users.payloads import POOL_BYTES, STRIDE, random_pool, shared_place
 
 NAME: Final = "echo"
 
@@ -36,22 +35,22 @@ class EnvelopeExchange(StreamExchange):
         super().__init__(*arguments)
         size_bytes: int = self.client.user._payload_bytes
         self._size_bytes = size_bytes
-        self._echoes = EchoWriter(size_bytes)
+        self._echoes = echo_writer(size_bytes)
         self.unit_bytes = self._echoes.unit_bytes
         # The msgpack codec writes small numbers in fewer bytes: its replies have no size of their own.
         self.streams = self.client.codec == "binary"
         self._pool = random_pool(size_bytes)
-        self._place = random.randrange(POOL_BYTES)
+        self._place = shared_place(size_bytes)
         tally = self.tally(NAME, size_bytes)
-        self._count_intended, self._count_call = tally.intended.append, tally.call.append
-        self._count_returned, self._count_places = tally.returned.append, tally.counts.append
+        self._count_intended, self._count_call, self._count_returned, self._count_places = tally.appends
 
     def make(self, count: int) -> tuple[bytes, bytes, Any]:
-        size, pool, place = self._size_bytes, self._pool, self._place
+        size, pool, shared = self._size_bytes, self._pool, self._place
+        place = shared.at
         timestamp_ms = time.time_ns() // 1_000_000
         if count == 1:
             request_id = self._id = (self._id + self._id_step) & self._id_mask
-            self._place = (place + STRIDE) % POOL_BYTES
+            shared.at = (place + STRIDE) % POOL_BYTES
             out = self._echoes.encode(request_id, timestamp_ms, pool[place : place + size])
             return out, out, None
         ids, payloads = [], []
@@ -61,7 +60,7 @@ class EnvelopeExchange(StreamExchange):
             ids.append(request_id)
             payloads.append(pool[place : place + size])
             place = (place + STRIDE) % POOL_BYTES
-        self._id, self._place = request_id, place
+        self._id, shared.at = request_id, place
         out = self._echoes.encode_many(ids, timestamp_ms, payloads)
         return out, out, None
 
@@ -80,6 +79,7 @@ class EnvelopeExchange(StreamExchange):
         return requests
 
     def next_request(self, intended_ns: int) -> Request:
-        place = self._place
-        self._place = (place + STRIDE) % POOL_BYTES
+        shared = self._place
+        place = shared.at
+        shared.at = (place + STRIDE) % POOL_BYTES
         return Request(NAME, (0, self._pool[place : place + self._size_bytes]), self._size_bytes, intended_ns)

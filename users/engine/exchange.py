@@ -9,6 +9,7 @@ Places: a connection has `depth` of them. Each has a request under way, waits fo
 waits to try again, or is *ready*: it may send as soon as the connection is open.
 """
 
+import os
 from collections import deque
 from functools import partial
 from time import monotonic_ns
@@ -19,10 +20,11 @@ from gevent.lock import BoundedSemaphore
 
 from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Busy, Client
 from users.connection import Connection
-from users.engine.loop import Engine, through_tls
+from users.engine.loop import BY_DESCRIPTOR, Engine, through_tls
 from users.engine.request import Ready, Request
 from users.engine.turns import Turns
 from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
+from users.opening import loss
 from users.pace import REFUSED_PAUSE_S
 from users.sending import MAX_UNSENT_BYTES
 from users.session import Session
@@ -228,7 +230,8 @@ class Exchange(Connection):
         self.is_open = True
         self._fd = raw.fileno()
         self.opened()
-        self._engine.add(self, self._fd, raw.recv if tls is None else through_tls(raw.recv, tls))
+        recv = raw.recv if tls is None else through_tls(raw.recv, tls)
+        self._engine.add(self, self._fd, None if BY_DESCRIPTOR and tls is None else recv)
         self._engine.at(0, self._first_requests)
 
     def opened(self) -> None:
@@ -237,6 +240,26 @@ class Exchange(Connection):
     def _first_requests(self) -> None:
         # From the engine's greenlet, like all other requests.
         self.go([])
+
+    @property
+    def descriptor(self) -> int:
+        """Of its open socket."""
+        return self._fd
+
+    def send(self, data: bytes) -> None:
+        """As of any connection, by descriptor where that can be: the engine comes here for every request."""
+        if self._writing or self._tls is not None or not BY_DESCRIPTOR:
+            super().send(data)
+            return
+        try:
+            sent = os.write(self._fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.lose(ConnectionLost(loss(error)))
+            return
+        if sent != len(data):
+            self._keep(memoryview(data)[sent:])
 
     def _dispatch(self, replies: Any) -> None:
         self._settle(replies, monotonic_ns())
@@ -294,6 +317,7 @@ class Exchange(Connection):
         self.is_open = False
         self._writing = False
         self._engine.remove(self._fd)
+        self._fd = -1  # the kernel gives the number away again: whoever still has it would write to somebody else
         self._unsent.clear()
         self._sock.close()
         self._gone.set()

@@ -58,8 +58,7 @@ class F00DExchange(StreamExchange):
         self._service_ns = 0
         self._in_bucket = [0] * (len(_BOUNDS_NS) + 1)
         tally = self.tally(TOGGLE, len(RAW_ACK))
-        self._count_intended, self._count_call = tally.intended.append, tally.call.append
-        self._count_returned, self._count_places = tally.returned.append, tally.counts.append
+        self._count_intended, self._count_call, self._count_returned, self._count_places = tally.appends
 
     # -- the stream ----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from protocols.websocket import FIN_BINARY, FIN_TEXT, unmasked_frame
 from users.engine.exchange import Request
 from users.engine.stream import StreamExchange
-from users.payloads import POOL_BYTES, STRIDE, random_pool, text_pool
+from users.payloads import POOL_BYTES, STRIDE, random_pool, shared_place, text_pool
 
 _ID_CHARS: Final = 16
 _ID_BYTES: Final = 8
@@ -45,8 +45,8 @@ class WebSocketEchoExchange(StreamExchange):
         self.unit_bytes = len(self._heads[0]) + size_bytes
         self._pool = random_pool(size_bytes)
         self._text_pool = text_pool(size_bytes)
-        self._place = random.randrange(POOL_BYTES)
-        self._adds = tuple(self.tally(name, size_bytes).add for name in _NAMES)
+        self._place = shared_place(size_bytes)
+        self._adds = tuple(self.tally(name, size_bytes).adding for name in _NAMES)
 
     def opened(self) -> None:
         session: Any = self.session
@@ -54,7 +54,8 @@ class WebSocketEchoExchange(StreamExchange):
         self._frame = self._ws.frame
 
     def make(self, count: int) -> tuple[bytes, bytes, Any]:
-        request_id, step, mask, place = self._id, self._id_step, self._id_mask, self._place
+        request_id, step, mask, shared = self._id, self._id_step, self._id_mask, self._place
+        place = shared.at
         size, frame, heads = self._size_bytes, self._frame, self._heads
         kinds = self._choose(count)
         pieces, due = [], []
@@ -69,7 +70,7 @@ class WebSocketEchoExchange(StreamExchange):
                 pieces.append(frame(FIN_TEXT, payload))
             due.append(heads[kind])
             due.append(payload)
-        self._id, self._place = request_id, place
+        self._id, shared.at = request_id, place
         return b"".join(pieces), b"".join(due), kinds
 
     def _choose(self, count: int) -> list[int]:

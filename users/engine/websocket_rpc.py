@@ -9,6 +9,7 @@ compared here. Any other goes to the session and the client's check, which find 
 """
 
 import random
+from functools import lru_cache
 from time import monotonic_ns
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from protocols.rpc_forms import ReplyForm, learn_form
 from protocols.websocket import FIN_TEXT, plain_message_at, plain_messages, unmasked_frame
 from users.engine.exchange import Request
 from users.engine.stream import StreamExchange
-from users.payloads import POOL_BYTES, STRIDE, text_pool
+from users.payloads import POOL_BYTES, STRIDE, shared_place, text_pool
 
 _MAX_NUMBER: Final = 1_000_000_000
 # Calls drawn in advance, gone through again and again: the mix is that of the weights.
@@ -36,6 +37,15 @@ _RESULTS: Final = {
 
 #: Of each request under way: its method, id, the values in its params, those in its result, and its reply's bytes.
 Note = tuple[str, int, tuple[Any, ...], tuple[Any, ...], int]
+
+
+@lru_cache(maxsize=4)
+def _drawn_calls(mix: tuple[tuple[str, int], ...]) -> list[str]:
+    """Methods in the order in which they are called, by all connections, each from a place of its own."""
+    methods, weights = zip(*mix, strict=True)
+    drawn = [*methods, *random.choices(methods, weights, k=_DRAWN_CALLS)]
+    random.shuffle(drawn)
+    return drawn
 
 
 class WebSocketRpcExchange(StreamExchange):
@@ -64,18 +74,17 @@ class WebSocketRpcExchange(StreamExchange):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         mix: dict[str, int] = self.client.user.engine_mix
-        self._drawn = [*mix, *random.choices(list(mix), list(mix.values()), k=_DRAWN_CALLS)]
-        random.shuffle(self._drawn)
-        self._at = 0
+        self._drawn = _drawn_calls(tuple(mix.items()))
+        self._at = random.randrange(len(self._drawn))
         self._forms: dict[str, ReplyForm] = {}
-        self._adds = {method: self.tally(method, 0).add for method in mix}
+        self._adds = {method: self.tally(method, 0).adding for method in mix}
         self._writers = {method: RequestWriter(method, self.client.dialect).encode for method in mix}
         # The member beside `id` and `result` in a good reply, and its value.
         self._mark = "error" if self.client.dialect == "call" else "jsonrpc"
         self._mark_value = None if self.client.dialect == "call" else "2.0"
         self._text_bytes: int = self.client.user._payload_bytes
         self._pool = text_pool(self._text_bytes)
-        self._place = random.randrange(POOL_BYTES)
+        self._place = shared_place(self._text_bytes)
         self._is_plain = False
 
     def opened(self) -> None:
@@ -119,7 +128,8 @@ class WebSocketRpcExchange(StreamExchange):
         self._at = at + 1 if at + 1 < len(self._drawn) else 0
         method = self._drawn[at]
         if method == "echo":
-            self._place = place = (self._place + STRIDE) % POOL_BYTES
+            shared = self._place
+            shared.at = place = (shared.at + STRIDE) % POOL_BYTES
             values = (self._pool[place : place + self._text_bytes], int(random.random() * _MAX_NUMBER))
             return method, values, values, _ECHO % values
         if method == "add":

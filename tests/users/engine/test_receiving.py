@@ -141,3 +141,19 @@ def test_a_reply_in_pieces_is_a_good_one_and_the_next_ones_too(talk: Talk, cuts:
         due = whole
     assert talk.failures == talk.strays == []
     assert talk.exchange._is_streaming
+
+
+def test_what_is_sent_after_the_end_reaches_nobody_who_has_the_descriptor_now(talk: Talk) -> None:
+    due = talk.requests()
+    descriptor = talk.exchange.descriptor
+    talk.receive(b"\xff" * len(due))
+    assert not talk.exchange.is_open
+    stranger, other_end = socket.socketpair()
+    with stranger, other_end:
+        assert descriptor in (stranger.fileno(), other_end.fileno()), "the kernel gives the lowest number that is free"
+        for end in (stranger, other_end):
+            end.setblocking(False)
+        talk.exchange.send(due)
+        for end in (stranger, other_end):
+            with pytest.raises(BlockingIOError):
+                end.recv(1)
