@@ -89,6 +89,8 @@ class Suite:
 
     def __init__(self, options: list[str]) -> None:
         self._command = [sys.executable, "-m", "pytest", *options]
+        # The tests start a thousand processes. Without byte code on disk each would compile the whole house anew.
+        self._environment = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self._left: Iterator[list[str]] = iter(portions())
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
@@ -112,6 +114,7 @@ class Suite:
                     return False
                 process = subprocess.Popen(
                     [*self._command, "-o", f"cache_dir={kept}", *tests],
+                    env=self._environment,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     text=True,

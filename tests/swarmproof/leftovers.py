@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.processes import ROOT, Process, wait_until
@@ -42,13 +43,14 @@ class Command(Process):
         script = f"import os; os.chdir({str(directory)!r}); from swarmproof.cli import main; main()"
         super().__init__([sys.executable, "-c", script, *arguments], env={MARK: self.mark})
 
-    def read_until(self, text: str) -> str:
-        """Lines of stdout up to the one that holds `text`."""
-        lines = []
-        while True:
+    def read_until(self, text: str, deadline_s: float = 90.0) -> str:
+        """Lines of stdout up to the one that holds `text`; AssertionError with all of them when it does not come."""
+        lines: list[str] = []
+        end = time.monotonic() + deadline_s
+        while not lines or text not in lines[-1]:
+            assert time.monotonic() < end, f"{text!r} did not come in {deadline_s:g} s, but:\n" + "\n".join(lines)
             lines.append(self.read_line())
-            if text in lines[-1]:
-                return "\n".join(lines)
+        return "\n".join(lines)
 
 
 def swarmproof(*arguments: str, directory: Path, timeout_s: float = 90.0) -> "subprocess.CompletedProcess[str]":

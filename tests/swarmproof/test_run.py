@@ -112,7 +112,8 @@ def test_workers_share_the_load(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_the_load_early_and_still_gives_a_verdict(tmp_path: Path) -> None:
-    command = start(tmp_path, "raft-failover", "-t", "300s", "--fault", "pause follower @1s")
+    options = ("-t", "300s", "--fault", "pause follower @1s")
+    command = Command("run", "raft-failover", *options, directory=tmp_path)
     command.read_until("stands still")
     command.signal(signal.SIGINT)
     text = command.read_until("report ")
@@ -134,7 +135,8 @@ def test_down_ends_a_run_like_ctrl_c(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_run_that_is_terminated_or_killed_leaves_nothing(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    command = start(tmp_path, "raft-failover", "-t", "300s", "--workers", "2", "--fault", "pause leader @1s")
+    options = ("-t", "300s", "--workers", "2", "--fault", "pause leader @1s")
+    command = Command("run", "raft-failover", *options, directory=tmp_path)
     command.read_until("stands still")
     command.signal(number)
     assert command.wait(60) == code
