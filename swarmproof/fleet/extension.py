@@ -39,6 +39,7 @@ from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
 from swarmproof.fleet.metrics import add_options as add_metrics_options
 from swarmproof.fleet.metrics import serve as serve_metrics
+from swarmproof.fleet.pauses import take_pauses_now
 from swarmproof.fleet.progress_line import progress_line
 from swarmproof.fleet.results import Results
 from swarmproof.fleet.roll import Roll
@@ -135,6 +136,7 @@ class RunExtension:
             self._metrics = serve_metrics(self)
 
     def on_test_start(self, **_: Any) -> None:
+        take_pauses_now()
         self._results.forget()
         if self.is_worker:
             self._start_worker()
