@@ -17,6 +17,7 @@ import gevent
 from locust.user.task import TaskSet
 
 from records.recorder import recorder
+from users import due_sleep
 
 # A gap between two calls that no turn of a healthy event loop explains: the task itself paused.
 OWN_PAUSE_NS: Final = 50_000_000
@@ -83,7 +84,10 @@ def _measure_think_time() -> None:
             # would cost a tenth of a round trip and take this caller's request out of the common send.
             pace.has_yielded = False
         else:
-            locust_sleep(self, seconds)
+            if seconds > 0:
+                due_sleep.sleep(seconds)
+            else:
+                locust_sleep(self, seconds)
             pace.slept(seconds)
 
     _sleep.measures_think_time = True  # type: ignore[attr-defined]

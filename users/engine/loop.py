@@ -30,6 +30,7 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
+from users.due_timer import DueTimer
 from users.engine.readiness import READ, WRITE, Readiness, best_readiness
 from users.failures import ConnectionLost
 from users.opening import loss
@@ -78,8 +79,8 @@ class Engine:
         self._paced = 0  # exchanges that send by the clock
         self._delays: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = count()
-        self._alarm: Any = None
-        self._alarm_ns = 0
+        self._alarm: DueTimer | None = None
+        self._alarm_ns = 0  # 0: not set
         self._tick_ns = 0
         self._ticker: Any = None
         self._is_waiting = False
@@ -119,6 +120,7 @@ class Engine:
 
     def _start(self) -> None:
         self._readiness = self._new_readiness(self._wake)
+        self._alarm, self._alarm_ns = DueTimer(self._wake), 0
         self._ticker = self._loop.timer(TICK_S, TICK_S)
         self._ticker.start(self._wake)
         self._tick_ns = monotonic_ns() + int(TICK_S * _NS_PER_S)
@@ -138,26 +140,23 @@ class Engine:
             self._sweep_alarm = None
         if self._alarm is not None:
             self._alarm.close()
-            self._alarm = None
         # The greenlet must see that it is not needed any more. By the hub: the caller wants to go on here.
         self._loop.run_callback(self._wake)
 
     # -- delays ------------------------------------------------------------------------------------------------
 
     def at(self, due_ns: int, action: Callable[[], None]) -> None:
-        """Call `action` at that time (monotonic), to a millisecond or so."""
+        """Call `action` at that time (monotonic)."""
         heapq.heappush(self._delays, (due_ns, next(self._serial), action))
         if self._readiness is None:
             self._start()
-        if self._alarm is None or due_ns < self._alarm_ns:
+        if not self._alarm_ns or due_ns < self._alarm_ns:
             self._set_alarm(due_ns)
 
     def _set_alarm(self, due_ns: int) -> None:
-        if self._alarm is not None:
-            self._alarm.close()
-        self._alarm_ns = due_ns
-        self._alarm = self._loop.timer(max(0.0, (due_ns - monotonic_ns()) / _NS_PER_S))
-        self._alarm.start(self._wake)
+        assert self._alarm is not None
+        self._alarm_ns = max(due_ns, 1)
+        self._alarm.set(due_ns)
 
     def _run_delays(self, now_ns: int, deadline_ns: int) -> None:
         delays = self._delays
@@ -169,10 +168,9 @@ class Engine:
             return
         if delays:
             self._set_alarm(delays[0][0])
-        elif self._alarm is not None:
-            self._alarm.close()
-            self._alarm = None
-        if not delays and not self._wires:
+            return
+        self._alarm_ns = 0
+        if not self._wires:
             self._stop()
 
     # -- turns -------------------------------------------------------------------------------------------------
@@ -201,8 +199,11 @@ class Engine:
     def _turn(self, now_ns: int) -> None:
         """Serve what is ready, for a bounded time."""
         deadline_ns = now_ns + TURN_NS
-        if self._delays and self._delays[0][0] <= now_ns:
-            self._run_delays(now_ns, deadline_ns)
+        if self._delays:
+            if self._delays[0][0] <= now_ns:
+                self._run_delays(now_ns, deadline_ns)
+            elif self._alarm_ns <= now_ns:  # a timer of milliseconds may ring before its time, and rings once
+                self._set_alarm(self._delays[0][0])
         if now_ns >= self._tick_ns:
             self._tick(now_ns)
         if self._sweeps_due:
