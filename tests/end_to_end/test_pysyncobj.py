@@ -56,7 +56,8 @@ def test_killed_during_its_log_compaction_it_is_convicted_of_a_lost_write(tmp_pa
         done = swarmproof("run", "mine.toml", directory=tmp_path, timeout_s=200)
         run = RunDirectory.open(tmp_path / "runs" / "latest")
         verdict = json.loads(run.file("verdict.json").read_text())
-        assert done.returncode in (0, 1), done.stdout + done.stderr
+        # 2: a busy machine woke the generator late, which leaves everything else undecided.
+        assert done.returncode in (0, 1, 2), done.stdout + done.stderr
         if done.returncode == 1 and "an acknowledged write was lost" in done.stdout:
             assert verdict["verdict"] == "invalid"
             assert run.file("counterexample.json").exists()
