@@ -64,10 +64,12 @@ class Fleet:
         wait_until(lambda: self.progress().get("count", 0) > more_than, f"more than {more_than} operations", 60)
 
     def wait_until_recorded(self, process: str) -> None:
-        """Until an operation of that process is in the history: a worker is there before its users are."""
-        wait_until(
-            lambda: any(one.process == process for one in read_operations(self.run)), f"an operation of {process}", 60
-        )
+        """Until an operation of that process has ended in the history: a worker is there before its users are."""
+
+        def is_recorded() -> bool:
+            return any(one.process == process and one.status == "ok" for one in read_operations(self.run))
+
+        wait_until(is_recorded, f"an operation of {process}", 60)
 
     @property
     def load(self) -> dict[str, Any]:
@@ -113,6 +115,7 @@ def test_a_killed_workers_records_are_salvaged_and_the_others_take_its_users(fle
     first, second = fleet.worker(**environment), fleet.worker(**environment)
     fleet.wait("all users", users=4, workers=2)
     fleet.wait_for_count(400)
+    fleet.wait_until_recorded(f"worker-{os.uname().nodename}-{first.pid}")  # the other may have reported first
     first.signal(signal.SIGKILL)
     fleet.wait("the other to have all users", users=4, workers=1, lost_workers=1)
     fleet.wait_for_count(fleet.progress()["count"] + 400)
@@ -157,6 +160,7 @@ def test_a_worker_that_hangs_to_the_end_does_not_hold_up_the_run(fleet: Fleet) -
     master = fleet.master("-t", "10s", workers=2)
     first, second = fleet.worker(), fleet.worker()
     fleet.wait_for_count(100)
+    fleet.wait_until_recorded(f"worker-{os.uname().nodename}-{first.pid}")
     first.signal(signal.SIGSTOP)
     assert master.wait(60) == 0, master.log_tail()
     second.wait(30)
