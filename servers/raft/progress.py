@@ -27,6 +27,7 @@ class Progress:
     __slots__ = (
         "answered",
         "commit_sent",
+        "fell_back_to",
         "heard_at",
         "inflight",
         "match",
@@ -56,7 +57,9 @@ class Progress:
         # Whether anything was acknowledged since the last heartbeat; if not, something may be lost.
         self.answered = True
         self.snapshot: Snapshot | None = None
+        # Bytes of it that are acknowledged; and what the follower said of fewer since, or -1.
         self.offset = 0
+        self.fell_back_to = -1
 
     def become_probe(self, next_index: int) -> None:
         self.state = PROBE
@@ -77,6 +80,7 @@ class Progress:
         self.state = SNAPSHOT
         self.snapshot = snapshot
         self.offset = 0
+        self.fell_back_to = -1
         self.paused = False
         self.inflight.clear()
 

@@ -108,6 +108,8 @@ class Replication(Elections):
         """A heartbeat is due. If nothing was acknowledged since the last one, an Append or its answer is lost."""
         if not progress.answered:
             if progress.state != REPLICATE:
+                if progress.fell_back_to >= 0:
+                    progress.offset, progress.fell_back_to = progress.fell_back_to, -1
                 progress.paused = False
             elif progress.match < self.log.last_index:
                 if progress.next <= self.log.base_index:
@@ -231,10 +233,17 @@ class Replication(Elections):
             return
         progress = self._progress[message.sender]
         snapshot = progress.snapshot
-        if snapshot is not None and snapshot.index == message.index and message.offset <= len(snapshot.data):
+        if snapshot is None or snapshot.index != message.index or message.offset > len(snapshot.data):
+            return
+        if message.offset > progress.offset:
             progress.answered = True
-            progress.offset = message.offset
+            progress.offset, progress.fell_back_to = message.offset, -1
             progress.paused = False
+        else:
+            # Old news, or a follower that restarted and has less than before. A chunk for each of these would make a
+            # storm of a link that duplicates (the sorcerer's apprentice of TFTP, RFC 1123, 4.2.3.1): every chunk is
+            # answered, every answer would bring a chunk. Once a heartbeat, if nothing else arrives, is soon enough.
+            progress.fell_back_to = message.offset
 
     # --- the follower's side -----------------------------------------------------------------------------------
 

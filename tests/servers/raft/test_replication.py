@@ -336,7 +336,30 @@ class TestSnapshots:
         node = self.leader(snapshot_chunk_bytes=4)
         node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
         node.step(SnapshotReply(2, 1, 1, 4, 8))
-        assert of_type(node.step(SnapshotReply(2, 1, 1, 4, 0)), SnapshotChunk)[0].offset == 0
+        assert of_type(node.step(SnapshotReply(2, 1, 1, 4, 0)), SnapshotChunk) == [], "it may be an old answer"
+        resent = []
+        for _ in range(11):
+            resent += of_type(node.tick(), SnapshotChunk)
+            node.step(HeartbeatReply(3, 1, 1, 0))
+        assert {chunk.offset for chunk in resent} == {0}
+
+    def test_an_answer_that_comes_twice_brings_one_chunk(self):
+        node = self.leader(snapshot_chunk_bytes=4)
+        node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
+        sent = [node.step(SnapshotReply(2, 1, 1, 4, offset)) for offset in (4, 4, 4, 8, 4, 8)]
+        assert [[chunk.offset for chunk in of_type(step, SnapshotChunk)] for step in sent] == [[4], [], [], [8], [], []]
+
+    def test_an_old_answer_does_not_send_it_back_while_it_goes_on(self):
+        node = self.leader(snapshot_chunk_bytes=4)
+        node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
+        node.step(SnapshotReply(2, 1, 1, 4, 4))
+        node.step(SnapshotReply(2, 1, 1, 4, 4))
+        assert of_type(node.step(SnapshotReply(2, 1, 1, 4, 8)), SnapshotChunk)[0].offset == 8
+        resent = []
+        for _ in range(11):
+            resent += of_type(node.tick(), SnapshotChunk)
+            node.step(HeartbeatReply(3, 1, 1, 0))
+        assert {chunk.offset for chunk in resent} == {8}, "the last chunk was lost, and nothing else"
 
     def chunk(self, data: bytes, offset=0, total=6, index=9, index_term=2) -> SnapshotChunk:
         return SnapshotChunk(2, 1, 2, index, index_term, total, offset, data)

@@ -2,11 +2,13 @@
 
 import pytest
 
-from protocols.raft_messages import Append, AppendReply, Entry
-from tests.raft_simulator.cluster import Seams
+from protocols.raft_messages import Append, AppendReply, Entry, PeerMessage, SnapshotReply
+from servers.raft.core import Core
+from tests.raft_simulator.cluster import STORM, Seams
 from tests.raft_simulator.disk import SimDisk
 from tests.raft_simulator.profile import MS, SECOND
 from tests.raft_simulator.scenario import Scenario
+from tests.raft_simulator.violation import Violation
 
 SEEDS = range(5)
 SNAPSHOTS = {"snapshot_entries": 8, "keep_entries": 2, "snapshot_chunk_bytes": 100}
@@ -185,6 +187,40 @@ class TestRegressions:
             for write in [*acknowledged, *(write for write in under_way if write.acknowledged)]:
                 assert write.op.value in read.reply.value
             story.finish()
+
+
+class AnswersEveryAnswer(Core):
+    """A chunk for each answer, also for one that came twice."""
+
+    def step(self, message: PeerMessage) -> None:
+        if type(message) is SnapshotReply and self.is_leader:
+            self._progress[message.sender].offset = message.offset - 1  # whatever it says is news
+        super().step(message)
+
+
+class TestStorm:
+    """Seed 7564 of the soak: a link that duplicates a fifth of all messages, and a snapshot in many chunks. Every chunk
+    was answered and every answer brought a chunk, so that duplicates bred duplicates (the sorcerer's apprentice of
+    TFTP): ten million messages in half a second of the simulator's time, and no end."""
+
+    def install(self, core: type[Core]) -> Scenario:
+        story = Scenario(0, seams=Seams(core=core), duplicate=0.2, **{**SNAPSHOTS, "snapshot_chunk_bytes": 10})
+        leader = story.elected()
+        away = story.followers(leader)[0]
+        story.disconnect(away)
+        for _ in range(40):
+            story.write(leader)
+        story.connect(away)
+        story.agreed()
+        return story
+
+    def test_duplicates_do_not_breed_while_a_snapshot_is_sent(self):
+        story = self.install(Core)
+        story.finish()
+
+    def test_they_did(self):
+        with pytest.raises(Violation, match=STORM):
+            self.install(AnswersEveryAnswer)
 
 
 class TestAppendABA:
