@@ -184,15 +184,19 @@ def main(options: list[str]) -> int:
     began = time.monotonic()
     for worker in workers:
         worker.start()
+    flaky: list[str] = []
+    last = threading.Thread(target=lambda: flaky.extend(suite.try_again()))
     try:
         for worker in workers:
             worker.join()
+        last.start()
+        last.join()
     except BaseException:
         suite.stop()
-        for worker in workers:
-            worker.join()
+        for worker in (*workers, last):
+            if worker.is_alive():
+                worker.join()
         raise
-    flaky = suite.try_again()
     failed = [one for one in suite.ended if one.code]
     for one in sorted(suite.ended, key=lambda one: -one.seconds)[:5]:
         print(f"slowest: {one.seconds:4.0f} s  {', '.join(one.portion)}")

@@ -79,15 +79,15 @@ def _measure_think_time() -> None:
             locust_sleep(self, seconds)
         elif pace.wait_for_turn():
             pass
-        elif seconds <= 0 and pace.has_yielded:
+        elif seconds > 0:
+            due_sleep.sleep(seconds)
+            pace.slept(seconds)
+        elif pace.has_yielded:
             # "No think time" is a turn for the others, which the last request has given them; a second one
             # would cost a tenth of a round trip and take this caller's request out of the common send.
             pace.has_yielded = False
         else:
-            if seconds > 0:
-                due_sleep.sleep(seconds)
-            else:
-                locust_sleep(self, seconds)
+            locust_sleep(self, seconds)
             pace.slept(seconds)
 
     _sleep.measures_think_time = True  # type: ignore[attr-defined]

@@ -36,6 +36,10 @@ class Sender:
         """The connection is over."""
         raise NotImplementedError
 
+    def write(self, data: bytes | bytearray) -> int:
+        """Hand bytes to the kernel; how many it took. Errors: OSError, BlockingIOError when it takes none."""
+        return self._sock_send(data)
+
     def written(self) -> None:
         """All that was kept has gone."""
 
@@ -49,24 +53,21 @@ class Sender:
             self._unsent += data
             return
         try:
-            sent = self._sock_send(data)
+            sent = self.write(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
             self.lose(ConnectionLost(loss(error)))
             return
         if sent != len(data):
-            self._keep(memoryview(data)[sent:])
-
-    def _keep(self, data: "memoryview[int]") -> None:
-        self._unsent += data
-        self._writing = True
-        self.watch_writing(True)
+            self._unsent += memoryview(data)[sent:]
+            self._writing = True
+            self.watch_writing(True)
 
     def on_writable(self) -> None:
         """The kernel takes bytes again."""
         try:
-            sent = self._sock_send(self._unsent)
+            sent = self.write(self._unsent)
         except BlockingIOError:
             return
         except OSError as error:

@@ -63,8 +63,9 @@ class Fleet:
     def wait_for_count(self, more_than: int) -> None:
         wait_until(lambda: self.progress().get("count", 0) > more_than, f"more than {more_than} operations", 60)
 
-    def wait_until_recorded(self, process: str) -> None:
-        """Until an operation of that process has ended in the history: a worker is there before its users are."""
+    def wait_until_recorded(self, worker: Process) -> None:
+        """Until an operation of that worker has ended in the history: a worker is there before its users are."""
+        process = f"worker-{os.uname().nodename}-{worker.pid}"
 
         def is_recorded() -> bool:
             return any(one.process == process and one.status == "ok" for one in read_operations(self.run))
@@ -95,8 +96,7 @@ def test_a_worker_that_joins_late_takes_its_part_of_the_users(fleet: Fleet) -> N
     # The order to spawn is there before this worker has come to be set up.
     second = fleet.worker(CLOCKWORK_SLOW_TO_INIT="1")
     fleet.wait("both at work", users=4, workers=2)
-    name = f"worker-{os.uname().nodename}-{second.pid}"
-    fleet.wait_until_recorded(name)
+    fleet.wait_until_recorded(second)
     fleet.wait_for_count(fleet.progress()["count"] + 200)
     master.signal(signal.SIGTERM)
     assert master.wait(60) == 0, master.log_tail()
@@ -115,7 +115,7 @@ def test_a_killed_workers_records_are_salvaged_and_the_others_take_its_users(fle
     first, second = fleet.worker(**environment), fleet.worker(**environment)
     fleet.wait("all users", users=4, workers=2)
     fleet.wait_for_count(400)
-    fleet.wait_until_recorded(f"worker-{os.uname().nodename}-{first.pid}")  # the other may have reported first
+    fleet.wait_until_recorded(first)  # the other may have reported first
     first.signal(signal.SIGKILL)
     fleet.wait("the other to have all users", users=4, workers=1, lost_workers=1)
     fleet.wait_for_count(fleet.progress()["count"] + 400)
@@ -160,7 +160,7 @@ def test_a_worker_that_hangs_to_the_end_does_not_hold_up_the_run(fleet: Fleet) -
     master = fleet.master("-t", "10s", workers=2)
     first, second = fleet.worker(), fleet.worker()
     fleet.wait_for_count(100)
-    fleet.wait_until_recorded(f"worker-{os.uname().nodename}-{first.pid}")
+    fleet.wait_until_recorded(first)
     first.signal(signal.SIGSTOP)
     assert master.wait(60) == 0, master.log_tail()
     second.wait(30)

@@ -24,7 +24,6 @@ from users.engine.loop import BY_DESCRIPTOR, Engine, through_tls
 from users.engine.request import Ready, Request
 from users.engine.turns import Turns
 from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
-from users.opening import loss
 from users.pace import REFUSED_PAUSE_S
 from users.sending import MAX_UNSENT_BYTES
 from users.session import Session
@@ -246,20 +245,8 @@ class Exchange(Connection):
         """Of its open socket."""
         return self._fd
 
-    def send(self, data: bytes) -> None:
-        """As of any connection, by descriptor where that can be: the engine comes here for every request."""
-        if self._writing or self._tls is not None or not BY_DESCRIPTOR:
-            super().send(data)
-            return
-        try:
-            sent = os.write(self._fd, data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self.lose(ConnectionLost(loss(error)))
-            return
-        if sent != len(data):
-            self._keep(memoryview(data)[sent:])
+    def write(self, data: bytes | bytearray) -> int:
+        return os.write(self._fd, data) if BY_DESCRIPTOR else self._sock_send(data)
 
     def _dispatch(self, replies: Any) -> None:
         self._settle(replies, monotonic_ns())

@@ -299,6 +299,14 @@ class TestSnapshots:
         node.core.compact(4)
         return node
 
+    def resent(self, node: DrivenCore) -> set[int]:
+        """The offsets of the chunks that it sends while node 2 says nothing."""
+        chunks = []
+        for _ in range(11):
+            chunks += of_type(node.tick(), SnapshotChunk)
+            node.step(HeartbeatReply(3, 1, 1, 0))
+        return {chunk.offset for chunk in chunks}
+
     def test_a_follower_behind_the_trimmed_log_gets_the_snapshot_in_chunks(self):
         node = self.leader(snapshot_chunk_bytes=4)
         sent = node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
@@ -326,22 +334,14 @@ class TestSnapshots:
     def test_a_lost_chunk_is_sent_again(self):
         node = self.leader(snapshot_chunk_bytes=4)
         node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
-        resent = []
-        for _ in range(11):
-            resent += of_type(node.tick(), SnapshotChunk)
-            node.step(HeartbeatReply(3, 1, 1, 0))
-        assert {chunk.offset for chunk in resent} == {0}
+        assert self.resent(node) == {0}
 
     def test_a_receiver_that_restarted_gets_it_from_the_beginning(self):
         node = self.leader(snapshot_chunk_bytes=4)
         node.step(AppendReply(2, 1, 1, False, 0, 0, 0))
         node.step(SnapshotReply(2, 1, 1, 4, 8))
         assert of_type(node.step(SnapshotReply(2, 1, 1, 4, 0)), SnapshotChunk) == [], "it may be an old answer"
-        resent = []
-        for _ in range(11):
-            resent += of_type(node.tick(), SnapshotChunk)
-            node.step(HeartbeatReply(3, 1, 1, 0))
-        assert {chunk.offset for chunk in resent} == {0}
+        assert self.resent(node) == {0}
 
     def test_an_answer_that_comes_twice_brings_one_chunk(self):
         node = self.leader(snapshot_chunk_bytes=4)
@@ -355,11 +355,7 @@ class TestSnapshots:
         node.step(SnapshotReply(2, 1, 1, 4, 4))
         node.step(SnapshotReply(2, 1, 1, 4, 4))
         assert of_type(node.step(SnapshotReply(2, 1, 1, 4, 8)), SnapshotChunk)[0].offset == 8
-        resent = []
-        for _ in range(11):
-            resent += of_type(node.tick(), SnapshotChunk)
-            node.step(HeartbeatReply(3, 1, 1, 0))
-        assert {chunk.offset for chunk in resent} == {8}, "the last chunk was lost, and nothing else"
+        assert self.resent(node) == {8}, "the last chunk was lost, and nothing else"
 
     def chunk(self, data: bytes, offset=0, total=6, index=9, index_term=2) -> SnapshotChunk:
         return SnapshotChunk(2, 1, 2, index, index_term, total, offset, data)
