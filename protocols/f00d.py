@@ -13,7 +13,7 @@ Every decoding fault has one of five reasons (`DecodeReason`), because the devic
 import struct
 from enum import StrEnum
 from random import Random
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.frames import truncated
@@ -86,28 +86,18 @@ def encode_ack(msg_id: str) -> bytes:
     return _encode({"opcode": ACK, "msg_id": msg_id}, MAX_PAYLOAD_BYTES)
 
 
-class PacketWriter:
-    """Packets of one device that differ in msg_id (16 digits) and state only: the bytes of `encode_packet`."""
-
-    __slots__ = ("_head", "_tails")
-
-    def __init__(self, device_id: str, opcode: str = TOGGLE) -> None:
-        # JSON of a msg_id is its digits: what stands around them is the same in every packet of one length.
-        marker = "0" * MSG_ID_DIGITS
-        parts = [_split(encode_packet(Packet(opcode, device_id, marker, state)), state) for state in (False, True)]
-        self._head = (parts[0][0], parts[1][0])
-        self._tails = (parts[0][1], parts[1][1])
-
-    def encode(self, msg_id: bytes, state: bool) -> bytes:
-        """One packet; `msg_id` is 16 hex digits."""
-        return self._head[state] + msg_id + self._tails[state]
+#: What follows the msg_id in a packet that switches off, and in one that switches on.
+PACKET_TAILS: Final = (b'","state":false}', b'","state":true}')
 
 
-def _split(packet: bytes, state: bool) -> tuple[bytes, bytes]:
-    """What stands before and after the msg_id, which is followed by the state alone."""
-    tail = b'","state":%s}' % (b"true" if state else b"false")
-    assert packet.endswith(tail)
-    return packet[: -len(tail) - MSG_ID_DIGITS], tail
+def packet_heads(device_id: str, opcode: str = TOGGLE) -> tuple[bytes, bytes]:
+    """What stands before the msg_id in packets of one device: in those that switch off, and in those that switch on.
+
+    `packet_heads(device_id)[state] + msg_id + PACKET_TAILS[state]` are the bytes of `encode_packet`, for a msg_id of
+    MSG_ID_DIGITS digits: JSON of digits is the digits, and what stands around them is always the same.
+    """
+    off, on = (encode_packet(Packet(opcode, device_id, "0" * MSG_ID_DIGITS, state)) for state in (False, True))
+    return off[: -len(PACKET_TAILS[0]) - MSG_ID_DIGITS], on[: -len(PACKET_TAILS[1]) - MSG_ID_DIGITS]
 
 
 Message = TypeVar("Message")

@@ -55,10 +55,12 @@ from protocols.websocket_events import (
 )
 
 __all__ = [
+    "CLIENT_FRAMES",
     "FIN_BINARY",
     "FIN_TEXT",
     "MAX_MESSAGE_BYTES",
     "Binary",
+    "ClientFrames",
     "Closed",
     "Event",
     "HttpAnswer",
@@ -91,6 +93,42 @@ class _Client(ClosesInsideMessages, ClientProtocol):
 
 class _Server(ClosesInsideMessages, ServerProtocol):
     pass
+
+
+class ClientFrames:
+    """Masked frames. Masks come from a pool: one call of `random_bytes` for hundreds of them."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self._random_bytes = random_bytes
+        self.forget_masks()
+
+    def forget_masks(self) -> None:
+        """Draw new ones for the next frame."""
+        self._masks = b""
+        self._next_mask = 0
+
+    def frame(self, first: int, data: bytes) -> bytes:
+        """The bytes of one uncompressed message; `first` is FIN and the opcode."""
+        start = self._next_mask
+        if start == len(self._masks):
+            self._masks = self._random_bytes(MASK_POOL_BYTES)
+            start = 0
+        self._next_mask = start + 4
+        mask = self._masks[start : start + 4]
+        length = len(data)
+        if length < 126:
+            head = _pack_head(first, MASKED | length)
+        elif length < 65_536:
+            head = _pack_head_16(first, MASKED | 126, length)
+        else:
+            head = _pack_head_64(first, MASKED | 127, length)
+        return head + mask + apply_mask(data, mask)
+
+
+#: Those of all connections of this process: a thousand pools would each be cold memory when its turn comes.
+CLIENT_FRAMES = ClientFrames(os.urandom)
+# Forked workers share no masks.
+os.register_at_fork(after_in_child=CLIENT_FRAMES.forget_masks)
 
 
 class WebSocketClient(Connection):
@@ -132,9 +170,7 @@ class WebSocketClient(Connection):
             raise LocalProtocolError(f"no websocket handshake can be made for {uri!r}: {error}") from None
         super().__init__(protocol, max_size, masks_received=False)
         self._path = request.path
-        self._random_bytes = random_bytes
-        self._masks = b""
-        self._next_mask = 0
+        self._frames = CLIENT_FRAMES if random_bytes is os.urandom else ClientFrames(random_bytes)
 
     def _on_handshake(self, message: Request | Response) -> None:
         # A refusal is an event too; its reason is the library's handshake_exc.
@@ -143,20 +179,7 @@ class WebSocketClient(Connection):
 
     def frame(self, first: int, data: bytes) -> bytes:
         """The bytes of one uncompressed message, as `send_text` (FIN_TEXT) and `send_binary` (FIN_BINARY) queue it."""
-        start = self._next_mask
-        if start == len(self._masks):
-            self._masks = self._random_bytes(MASK_POOL_BYTES)
-            start = 0
-        self._next_mask = start + 4
-        mask = self._masks[start : start + 4]
-        length = len(data)
-        if length < 126:
-            head = _pack_head(first, MASKED | length)
-        elif length < 65_536:
-            head = _pack_head_16(first, MASKED | 126, length)
-        else:
-            head = _pack_head_64(first, MASKED | 127, length)
-        return head + mask + apply_mask(data, mask)
+        return self._frames.frame(first, data)
 
     _frame = frame
 

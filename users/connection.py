@@ -206,6 +206,11 @@ class Connection(Sender):
         request_id = self._id = (self._id + self._id_step) & self._id_mask
         return request_id
 
+    @property
+    def last_id(self) -> int:
+        """The id that was issued last."""
+        return self._id
+
     # -- requests --------------------------------------------------------------------------------------------
 
     def exchange(self, request_id: Any, data: bytes, call: Call) -> Any:
@@ -368,7 +373,7 @@ class Connection(Sender):
             if notice is not None:
                 self._refusal = notice
                 return None
-            if not self._strays.explain(reply, self._id, oldest is not None):
+            if not self._strays.explain(reply, self.last_id, oldest is not None):
                 return None
         return pending.pop(oldest)
 

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.envelope import EchoWriter, Envelope, EnvelopeCodec, MsgType
-from protocols.f00d import ACK_HEAD, ACK_TAIL, FramedAckDecoder, Packet, PacketWriter, encode_ack, encode_packet
+from protocols.f00d import (
+    ACK_HEAD,
+    ACK_TAIL,
+    PACKET_TAILS,
+    FramedAckDecoder,
+    Packet,
+    encode_ack,
+    encode_packet,
+    packet_heads,
+)
 from protocols.rpc import RequestWriter, decode_reply, encode_request
 from protocols.rpc_forms import learn_form
 from protocols.websocket import FIN_BINARY, FIN_TEXT, Binary, Text, plain_message_at, plain_messages, unmasked_frame
@@ -46,7 +55,7 @@ def test_a_reply_with_other_bytes_than_its_request_is_another_envelope(request_i
 def test_packets_around_an_id_are_the_plain_packets(device_id, number, state, opcode):
     digits = f"{number:016x}"
     plain = encode_packet(Packet(opcode, device_id, digits, state))
-    assert PacketWriter(device_id, opcode).encode(digits.encode(), state) == plain
+    assert packet_heads(device_id, opcode)[state] + digits.encode() + PACKET_TAILS[state] == plain
 
 
 @given(ids)

@@ -160,7 +160,8 @@ def test_the_engine_collects_the_round_trips_of_the_happy_path(happy_path: Any) 
     with in_process(F00DUser, "tcp://127.0.0.1:9", engine=True, f00d_connections="reuse") as (user, _):
         exchange = user.exchange
         assert isinstance(exchange, F00DExchange)
-        exchange.add_up(None, 3, 0, 1_000_000, 3_000_000)
+        exchange._columns.reserve(0)
+        exchange._express.record(0, None, 3, (0, 1_000_000, 3_000_000))
         first = Request("toggle", True, 3, 0)
         first.call_ns = first.first_call_ns = 1_000_000
         exchange.succeeded(first, 6_000_000)

@@ -8,26 +8,86 @@ import time
 from typing import Any, Final
 
 from protocols.envelope import EnvelopeCodec, echo_writer
+from users.engine.columns import Columns
 from users.engine.exchange import Request
+from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
 from users.payloads import POOL_BYTES, STRIDE, random_pool, shared_place
+from users.request_ids import request_ids
+from users.statistics import Tally
 
 NAME: Final = "echo"
 
 
-class EnvelopeExchange(StreamExchange):
+class EnvelopeExpress(Express):
     """Random payloads of one size."""
 
     __slots__ = (
+        "_add",
         "_count_call",
         "_count_intended",
         "_count_places",
         "_count_returned",
         "_echoes",
+        "_encode",
+        "_id_mask",
+        "_id_step",
         "_place",
         "_pool",
         "_size_bytes",
     )
+
+    def __init__(self, columns: Columns, size_bytes: int, tally: Tally) -> None:
+        super().__init__(columns)
+        self._size_bytes = size_bytes
+        self._echoes = echo_writer(size_bytes)
+        self._encode = self._echoes.encode
+        self._pool = random_pool(size_bytes)
+        self._place = shared_place(size_bytes)
+        self._id_step, self._id_mask = request_ids.step, request_ids.mask
+        self._add = tally.adding
+        self._count_intended, self._count_call, self._count_returned, self._count_places = tally.appends
+
+    def make(self, fd: int, count: int) -> tuple[bytes, bytes]:
+        size, pool, shared = self._size_bytes, self._pool, self._place
+        place, request_id, step, mask = shared.at, self._ids[fd], self._id_step, self._id_mask
+        ids, payloads = [], []
+        for _ in range(count):
+            request_id = (request_id + step) & mask
+            ids.append(request_id)
+            payloads.append(pool[place : place + size])
+            place = (place + STRIDE) % POOL_BYTES
+        self._ids[fd], shared.at = request_id, place
+        out = self._echoes.encode_many(ids, time.time_ns() // 1_000_000, payloads)
+        return out, out
+
+    def record(self, fd: int, notes: Any, count: int, times: Times) -> None:
+        self._add(*times, count)
+
+    def renew(self, fd: int, return_ns: int) -> bytes:
+        count = self._places[fd]
+        self._count_intended(self._intended_ns[fd])
+        self._count_call(self._call_ns[fd])
+        self._count_returned(return_ns)
+        self._count_places(count)
+        self._intended_ns[fd] = return_ns
+        if count == 1:
+            shared = self._place
+            place = shared.at
+            shared.at = (place + STRIDE) % POOL_BYTES
+            self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
+            payload = self._pool[place : place + self._size_bytes]
+            out = self._encode(request_id, time.time_ns() // 1_000_000, payload)
+        else:
+            out, _ = self.make(fd, count)
+        self._due[fd] = out
+        return out
+
+
+class EnvelopeExchange(StreamExchange):
+    """Random payloads of one size."""
+
+    __slots__ = ("_place", "_pool", "_size_bytes")
 
     first_name = NAME
 
@@ -35,40 +95,12 @@ class EnvelopeExchange(StreamExchange):
         super().__init__(*arguments)
         size_bytes: int = self.client.user._payload_bytes
         self._size_bytes = size_bytes
-        self._echoes = echo_writer(size_bytes)
-        self.unit_bytes = self._echoes.unit_bytes
+        self._express = self._columns.express(EnvelopeExpress, size_bytes, self.tally(NAME, size_bytes))
+        self.unit_bytes = echo_writer(size_bytes).unit_bytes
         # The msgpack codec writes small numbers in fewer bytes: its replies have no size of their own.
         self.streams = self.client.codec == "binary"
         self._pool = random_pool(size_bytes)
         self._place = shared_place(size_bytes)
-        tally = self.tally(NAME, size_bytes)
-        self._count_intended, self._count_call, self._count_returned, self._count_places = tally.appends
-
-    def make(self, count: int) -> tuple[bytes, bytes, Any]:
-        size, pool, shared = self._size_bytes, self._pool, self._place
-        place = shared.at
-        timestamp_ms = time.time_ns() // 1_000_000
-        if count == 1:
-            request_id = self._id = (self._id + self._id_step) & self._id_mask
-            shared.at = (place + STRIDE) % POOL_BYTES
-            out = self._echoes.encode(request_id, timestamp_ms, pool[place : place + size])
-            return out, out, None
-        ids, payloads = [], []
-        request_id, step, mask = self._id, self._id_step, self._id_mask
-        for _ in range(count):
-            request_id = (request_id + step) & mask
-            ids.append(request_id)
-            payloads.append(pool[place : place + size])
-            place = (place + STRIDE) % POOL_BYTES
-        self._id, shared.at = request_id, place
-        out = self._echoes.encode_many(ids, timestamp_ms, payloads)
-        return out, out, None
-
-    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
-        self._count_intended(intended_ns)
-        self._count_call(call_ns)
-        self._count_returned(return_ns)
-        self._count_places(count)
 
     def unmake(self, due: bytes, notes: Any) -> list[Request]:
         requests = []

@@ -63,6 +63,7 @@ class Exchange(Connection):
     __slots__ = (
         "_backing_off",
         "_breaker",
+        "_columns",
         "_depth",
         "_engine",
         "_fd",
@@ -87,6 +88,7 @@ class Exchange(Connection):
         self.wanted = Event()  # set while a place is ready and there is no connection
         self.finished = Event()  # set when no place has work left, after `finish`
         self._engine = engine
+        self._columns = engine.columns
         self._turns = turns
         self._breaker = self.recording.breaker
         self._instant = self.at_full_throttle = turns.instant and self._breaker is None
@@ -219,7 +221,9 @@ class Exchange(Connection):
         self._output = session.output if type(session).output is not Session.output else None
         self._by_id = session.matches_by_id
         self._tls = tls
-        self._lane, self._id = self._ids.new_lane()
+        self._fd = raw.fileno()
+        self._columns.reserve(self._fd)
+        self._lane, self._columns.ids[self._fd] = self._ids.new_lane()
         self._strays = Strays(session, self._ids, self._lane, self.label, self._on_stray)
         self._sock = raw
         self._sock_send = raw.send
@@ -227,7 +231,6 @@ class Exchange(Connection):
         self._gone.clear()
         self.wanted.clear()
         self.is_open = True
-        self._fd = raw.fileno()
         self.opened()
         recv = raw.recv if tls is None else through_tls(raw.recv, tls)
         self._engine.add(self, self._fd, None if BY_DESCRIPTOR and tls is None else recv)
@@ -239,6 +242,17 @@ class Exchange(Connection):
     def _first_requests(self) -> None:
         # From the engine's greenlet, like all other requests.
         self.go([])
+
+    def next_id(self) -> int:
+        ids, fd = self._columns.ids, self._fd
+        request_id: int = (ids[fd] + self._id_step) & self._id_mask
+        ids[fd] = request_id
+        return request_id
+
+    @property
+    def last_id(self) -> int:
+        last_id: int = self._columns.ids[self._fd]
+        return last_id
 
     @property
     def descriptor(self) -> int:

@@ -9,89 +9,154 @@ from bisect import bisect_left
 from time import monotonic_ns
 from typing import Any, Final
 
-from protocols.f00d import ACK_HEAD, ACK_TAIL, MSG_ID_DIGITS, RAW_ACK, TOGGLE, Packet, PacketWriter, encode_packet
+from protocols.f00d import (
+    ACK_HEAD,
+    ACK_TAIL,
+    MSG_ID_DIGITS,
+    PACKET_TAILS,
+    RAW_ACK,
+    TOGGLE,
+    Packet,
+    encode_packet,
+    packet_heads,
+)
+from users.engine.columns import Columns
 from users.engine.exchange import Request
+from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
 from users.f00d_metrics import CONNECTION_FAILED, LATENCY_BUCKETS_S, TIMEOUT, samples
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
+from users.request_ids import request_ids
 from users.session import Session
+from users.statistics import Tally
 
 _BOUNDS_NS: Final = [int(bound_s * 1_000_000_000) for bound_s in LATENCY_BUCKETS_S]
+_BUCKETS: Final = len(_BOUNDS_NS) + 1
+_BETWEEN: Final = ACK_TAIL + ACK_HEAD
 _NS_PER_S: Final = 1e9
 _NS_PER_MS: Final = 1e6
 # Counters are read once in some seconds; handing on costs each device ten microseconds.
 METRICS_EVERY_NS: Final = 1_000_000_000
 
 
+class F00DExpress(Express):
+    """Toggles the devices of all connections. `framed`: the acknowledgements name their packets."""
+
+    __slots__ = (
+        "_add",
+        "_framed",
+        "_heads",
+        "_id_mask",
+        "_id_step",
+        "_in_bucket",
+        "_is_on",
+        "_service_ns",
+    )
+
+    def __init__(self, columns: Columns, framed: bool, tally: Tally) -> None:
+        super().__init__(columns)
+        self._framed = framed
+        self._id_step, self._id_mask = request_ids.step, request_ids.mask
+        # Of each device: what stands before the msg_id when it is switched off, and on; its state.
+        self._heads = columns.objects(b""), columns.objects(b"")
+        self._is_on = columns.numbers("b")
+        # What its metrics have not been told: service times, and how many of them were in each bucket.
+        self._service_ns = columns.numbers()
+        self._in_bucket = [columns.numbers() for _ in range(_BUCKETS)]
+        self._add = tally.adding
+
+    def opened(self, fd: int, exchange: Any) -> None:
+        for heads, head in zip(self._heads, exchange.heads, strict=True):
+            heads[fd] = head
+        self._is_on[fd] = exchange.is_on
+
+    def is_on(self, fd: int) -> bool:
+        """The state that its last packet asked for."""
+        return bool(self._is_on[fd])
+
+    def toggle(self, fd: int) -> None:
+        """A packet is made elsewhere."""
+        self._is_on[fd] ^= 1
+
+    def make(self, fd: int, count: int) -> tuple[bytes, bytes]:
+        request_id, step, mask, state = self._ids[fd], self._id_step, self._id_mask, self._is_on[fd]
+        heads = self._heads[0][fd], self._heads[1][fd]
+        packets: list[bytes] = []
+        digits_of = []
+        for _ in range(count):
+            request_id = (request_id + step) & mask
+            state ^= 1
+            digits = b"%016x" % request_id
+            digits_of.append(digits)
+            packets += (heads[state], digits, PACKET_TAILS[state])
+        self._ids[fd], self._is_on[fd] = request_id, state
+        due = ACK_HEAD + _BETWEEN.join(digits_of) + ACK_TAIL if self._framed else RAW_ACK * count
+        return b"".join(packets), due
+
+    def notes(self, fd: int, count: int) -> list[tuple[int, bool]]:
+        """Of each packet its number and the state that it asks for."""
+        request_id, state = self._ids[fd], self._is_on[fd]
+        back = range(count - 1, -1, -1)
+        return [((request_id - self._id_step * steps) & self._id_mask, bool((state + steps) & 1)) for steps in back]
+
+    def record(self, fd: int, notes: Any, count: int, times: Times) -> None:
+        self._add(*times, count)
+        service_ns = times[2] - times[1]
+        self.observe(fd, count, service_ns)
+        if samples.collect:  # what went as a stream went for the first time
+            samples.add(service_ns / _NS_PER_MS, count)
+
+    def renew(self, fd: int, return_ns: int) -> bytes:
+        count = self._places[fd]
+        self.record(fd, None, count, (self._intended_ns[fd], self._call_ns[fd], return_ns))
+        self._intended_ns[fd] = return_ns
+        if count == 1:
+            self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
+            self._is_on[fd] = state = self._is_on[fd] ^ 1
+            digits = b"%016x" % request_id
+            head: bytes = self._heads[state][fd]
+            out = head + digits + PACKET_TAILS[state]
+            self._due[fd] = ACK_HEAD + digits + ACK_TAIL if self._framed else RAW_ACK
+        else:
+            out, self._due[fd] = self.make(fd, count)
+        return out
+
+    def observe(self, fd: int, count: int, service_ns: int) -> None:
+        """For the device's metrics: so many acknowledgements took so long."""
+        self._service_ns[fd] += count * service_ns
+        self._in_bucket[bisect_left(_BOUNDS_NS, service_ns)][fd] += count
+
+    def take_observed(self, fd: int) -> tuple[list[int], int]:
+        """How many were in each bucket, and their sum in ns, since the last call."""
+        in_bucket = [column[fd] for column in self._in_bucket]
+        service_ns: int = self._service_ns[fd]
+        for column in (*self._in_bucket, self._service_ns):
+            column[fd] = 0
+        return in_bucket, service_ns
+
+
 class F00DExchange(StreamExchange):
     """Toggles one device on and off."""
 
-    __slots__ = (
-        "_acknowledged",
-        "_attempts",
-        "_count_call",
-        "_count_intended",
-        "_count_places",
-        "_count_returned",
-        "_framed",
-        "_in_bucket",
-        "_is_on",
-        "_metrics_due_ns",
-        "_service_ns",
-        "_write",
-        "metrics",
-    )
+    __slots__ = ("_attempts", "_metrics_due_ns", "heads", "is_on", "metrics")
+
+    _express: F00DExpress
 
     first_name = TOGGLE
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._framed: bool = self.client._framed
-        self.unit_bytes = len(ACK_HEAD) + MSG_ID_DIGITS + len(ACK_TAIL) if self._framed else len(RAW_ACK)
-        self._write = PacketWriter(self.client.device_id).encode
-        self._is_on = False
+        framed: bool = self.client._framed
+        self._express = self._columns.express(F00DExpress, framed, self.tally(TOGGLE, len(RAW_ACK)))
+        self.unit_bytes = len(ACK_HEAD) + MSG_ID_DIGITS + len(ACK_TAIL) if framed else len(RAW_ACK)
+        self.heads = packet_heads(self.client.device_id)
+        self.is_on = False  # as of the end of the last connection
         self._attempts: int = self.client.attempts
         self.metrics = self.client.metrics
         # Devices that began together must not all hand on in the same turn.
         self._metrics_due_ns = monotonic_ns() + int(random.random() * METRICS_EVERY_NS)
-        self._acknowledged = 0
-        self._service_ns = 0
-        self._in_bucket = [0] * (len(_BOUNDS_NS) + 1)
-        tally = self.tally(TOGGLE, len(RAW_ACK))
-        self._count_intended, self._count_call, self._count_returned, self._count_places = tally.appends
 
     # -- the stream ----------------------------------------------------------------------------------------------
-
-    def make(self, count: int) -> tuple[bytes, bytes, Any]:
-        step, mask = self._id_step, self._id_mask
-        if count == 1:
-            self._id = request_id = (self._id + step) & mask
-            self._is_on = not self._is_on
-            digits = b"%016x" % request_id
-            out = self._write(digits, self._is_on)
-            return out, ACK_HEAD + digits + ACK_TAIL if self._framed else RAW_ACK, ((request_id, self._is_on),)
-        request_id, state, write = self._id, self._is_on, self._write
-        notes, packets, digits_of = [], [], []
-        for _ in range(count):
-            request_id = (request_id + step) & mask
-            state = not state
-            notes.append((request_id, state))
-            digits = b"%016x" % request_id
-            digits_of.append(digits)
-            packets.append(write(digits, state))
-        self._id, self._is_on = request_id, state
-        between = ACK_TAIL + ACK_HEAD
-        due = ACK_HEAD + between.join(digits_of) + ACK_TAIL if self._framed else RAW_ACK * count
-        return b"".join(packets), due, notes
-
-    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
-        self._count_intended(intended_ns)
-        self._count_call(call_ns)
-        self._count_returned(return_ns)
-        self._count_places(count)
-        self._observe(count, return_ns - call_ns)
-        if samples.collect:  # what went as a stream went for the first time
-            samples.add((return_ns - call_ns) / _NS_PER_MS, count)
 
     def unmake(self, due: bytes, notes: Any) -> list[Request]:
         requests = []
@@ -104,8 +169,10 @@ class F00DExchange(StreamExchange):
     # -- the general case ----------------------------------------------------------------------------------------
 
     def next_request(self, intended_ns: int) -> Request:
-        self._is_on = not self._is_on
-        return Request(TOGGLE, self._is_on, len(RAW_ACK), intended_ns)
+        self.is_on = not (self._express.is_on(self._fd) if self.is_open else self.is_on)
+        if self.is_open:
+            self._express.toggle(self._fd)
+        return Request(TOGGLE, self.is_on, len(RAW_ACK), intended_ns)
 
     def encode(self, request: Request) -> tuple[Any, bytes, Any]:
         msg_id = f"{self.next_id():016x}"
@@ -116,7 +183,8 @@ class F00DExchange(StreamExchange):
 
     def succeeded(self, request: Request, return_ns: int) -> None:
         super().succeeded(request, return_ns)
-        self._observe(1, return_ns - request.call_ns)
+        if self.is_open:
+            self._express.observe(self._fd, 1, return_ns - request.call_ns)
         if not request.tries:
             samples.add((return_ns - request.call_ns) / _NS_PER_MS)
 
@@ -146,11 +214,6 @@ class F00DExchange(StreamExchange):
 
     # -- metrics -------------------------------------------------------------------------------------------------
 
-    def _observe(self, count: int, service_ns: int) -> None:
-        self._acknowledged += count
-        self._service_ns += count * service_ns
-        self._in_bucket[bisect_left(_BOUNDS_NS, service_ns)] += count
-
     def sweep(self, now_ns: int) -> None:
         if now_ns >= self._metrics_due_ns:
             self._metrics_due_ns = now_ns + METRICS_EVERY_NS
@@ -159,17 +222,21 @@ class F00DExchange(StreamExchange):
 
     def cancel_all(self) -> None:
         super().cancel_all()
+        if self.is_open:
+            self._hand_on_metrics()
+
+    def _dispose(self) -> None:
+        self.is_on = self._express.is_on(self._fd)
         self._hand_on_metrics()
+        super()._dispose()
 
     def _hand_on_metrics(self) -> None:
-        count = self._acknowledged
-        if not count:
-            return
-        self.metrics.sent.inc(count)
-        self.metrics.received.inc(count)
-        self.metrics.observe_many(self._in_bucket, self._service_ns / _NS_PER_S)
-        self._acknowledged = self._service_ns = 0
-        self._in_bucket = [0] * len(self._in_bucket)
+        in_bucket, service_ns = self._express.take_observed(self._fd)
+        count = sum(in_bucket)
+        if count:
+            self.metrics.sent.inc(count)
+            self.metrics.received.inc(count)
+            self.metrics.observe_many(in_bucket, service_ns / _NS_PER_S)
 
     def at_boundary(self) -> bool:
         session: Session = self.session

@@ -31,6 +31,7 @@ except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
 from users.due_timer import DueTimer
+from users.engine.columns import Columns
 from users.engine.readiness import READ, WRITE, Readiness, best_readiness
 from users.failures import ConnectionLost
 from users.opening import loss
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from users.engine.exchange import Exchange
     from users.transport import TlsFilter
 
-    #: How a connection is read (None: by its descriptor), what takes the bytes and gives those to send, whose it is.
-    _Wire = tuple[Callable[[int], bytes] | None, Callable[[bytes], bytes], Exchange]
+    #: How a connection is read (None: by its descriptor), and whose it is.
+    _Wire = tuple[Callable[[int], bytes] | None, Exchange]
 
 # The longest stretch without the hub's turn, give or take one socket. Locust's heartbeats are a second apart; the
 # web UI feels prompt below 50 ms; and three milliseconds hold some 400 round trips: the hub's turn costs them little.
@@ -74,7 +75,7 @@ class Engine:
         self._hub_switch = hub.switch
         self._new_readiness = new_readiness
         self._readiness: Readiness | None = None
-        # Descriptor -> what a turn needs of its exchange: one lookup instead of four.
+        self.columns = Columns()
         self._wires: dict[int, _Wire] = {}
         self._paced = 0  # exchanges that send by the clock
         self._delays: list[tuple[int, int, Callable[[], None]]] = []
@@ -100,7 +101,8 @@ class Engine:
         if self._readiness is None:
             self._start()
         assert self._readiness is not None
-        self._wires[fd] = (recv, exchange.receive, exchange)
+        self.columns.reserve(fd)
+        self._wires[fd] = (recv, exchange)
         self._paced += not exchange.at_full_throttle
         self._readiness.add(fd)
 
@@ -108,7 +110,7 @@ class Engine:
         """Its socket is about to be closed."""
         wire = self._wires.pop(fd, None)
         if wire is not None and self._readiness is not None:
-            self._paced -= not wire[2].at_full_throttle
+            self._paced -= not wire[1].at_full_throttle
             self._readiness.remove(fd)
             if not self._wires and not self._delays:
                 self._stop()
@@ -209,7 +211,6 @@ class Engine:
             self._tick(now_ns)
         if self._sweeps_due:
             self._sweep(now_ns, now_ns + TURN_NS // 2)
-        wires, read = self._wires, os.read
         lingers = not self._paced
         is_lingering = False  # not before the first replies: the engine may have been woken for something else
         while self._readiness is not None:
@@ -220,37 +221,109 @@ class Engine:
                 _yield_processor()
                 ready = self._readiness.poll(LINGER_S)
             is_lingering = lingers
-            if not ready:
+            if not ready or self._serve_all(ready, deadline_ns):
                 return
+
+    def _serve_all(self, ready: list[tuple[int, int]], deadline_ns: int) -> bool:
+        """Serve what one poll has told of. Whether the turn is over: the next poll tells of what was left again."""
+        wires, dues, expresses, read = self._wires, self.columns.due, self.columns.expresses, os.read
+        # What expresses send goes out together: a server that sleeps is woken once and finds work for a while.
+        outgoing: list[tuple[int, bytes]] = []
+        try:
             for fd, mask in ready:
-                wire = wires.get(fd)
-                if wire is None:  # closed by an earlier one of this batch
-                    continue
-                recv, receive, exchange = wire
-                if mask != READ:
-                    if mask & WRITE:
-                        exchange.on_writable()
-                    if not mask & READ or not exchange.is_open:
-                        if monotonic_ns() >= deadline_ns:
-                            return
+                due = dues[fd]
+                if due and mask == READ:
+                    try:
+                        data = read(fd, len(due) + 1)  # if there is more, it is not what was due
+                    except BlockingIOError:
                         continue
-                try:
-                    data = read(fd, RECV_BYTES) if recv is None else recv(RECV_BYTES)
-                except BlockingIOError:
-                    continue
-                except ssl.SSLError:
-                    exchange.lose(ConnectionLost("TLS failed"))
-                except OSError as error:
-                    exchange.lose(ConnectionLost(loss(error)))
-                else:
-                    if data:
-                        out = receive(data)
-                        if out:
-                            exchange.send(out)
+                    except OSError as error:
+                        exchange = wires[fd][1]
+                        self._send_all(outgoing)
+                        exchange.lose(ConnectionLost(loss(error)))
                     else:
-                        exchange.on_eof()
+                        if data == due:
+                            now_ns = monotonic_ns()
+                            outgoing.append((fd, expresses[fd].renew(fd, now_ns)))  # type: ignore[union-attr]
+                            if now_ns >= deadline_ns:
+                                return True
+                            continue
+                        exchange = wires[fd][1]
+                        self._send_all(outgoing)
+                        if exchange.is_open:
+                            self._take_more(exchange, data)
+                else:
+                    if outgoing:
+                        self._send_all(outgoing)
+                    self._serve(fd, mask)
                 if monotonic_ns() >= deadline_ns:
-                    return
+                    return True
+        finally:
+            self._send_all(outgoing)
+        return False
+
+    def _send_all(self, outgoing: list[tuple[int, bytes]]) -> None:
+        """Send what expresses have made, before anything is done that might close a connection."""
+        write, call_ns, unsent = os.write, self.columns.call_ns, []
+        for fd, out in outgoing:
+            call_ns[fd] = monotonic_ns()
+            try:
+                sent = write(fd, out)
+            except OSError:
+                sent = 0  # the exchange will meet the same
+            if sent != len(out):
+                unsent.append((self._wires[fd][1], out[sent:]))
+        outgoing.clear()
+        for exchange, rest in unsent:
+            if exchange.is_open:  # those who hear of a failure may have closed others
+                exchange.send(rest)
+
+    def _serve(self, fd: int, mask: int) -> None:
+        """Whatever is ready there."""
+        wire = self._wires.get(fd)
+        if wire is None:  # closed by an earlier one of this batch
+            return
+        recv, exchange = wire
+        if mask & WRITE:
+            exchange.on_writable()
+        if not mask & READ or not exchange.is_open:
+            return
+        try:
+            data = os.read(fd, RECV_BYTES) if recv is None else recv(RECV_BYTES)
+        except BlockingIOError:
+            pass
+        except ssl.SSLError:
+            exchange.lose(ConnectionLost("TLS failed"))
+        except OSError as error:
+            exchange.lose(ConnectionLost(loss(error)))
+        else:
+            self._take(exchange, data)
+
+    @staticmethod
+    def _take(exchange: "Exchange", data: bytes) -> None:
+        if data:
+            out = exchange.receive(data)
+            if out:
+                exchange.send(out)
+        else:
+            exchange.on_eof()
+
+    def _take_more(self, exchange: "Exchange", data: bytes) -> None:
+        """`data` is not what was due: with all that has come behind it, it is for the exchange to judge.
+
+        All of it: a second acknowledgement that is read later would look like that of the next request.
+        """
+        failure = None
+        try:
+            if data:
+                data += os.read(exchange.descriptor, RECV_BYTES)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            failure = ConnectionLost(loss(error))
+        self._take(exchange, data)
+        if failure is not None:
+            exchange.lose(failure)
 
     def _tick(self, now_ns: int) -> None:
         self._tick_ns = now_ns + int(TICK_S * _NS_PER_S)
@@ -263,7 +336,7 @@ class Engine:
         while self._sweeps_due:
             self._sweeps_due -= 1
             wire = self._to_sweep.pop()
-            exchange = wire[2]
+            exchange = wire[1]
             if exchange.is_open and exchange.is_overdue(now_ns):
                 self._read_late(wire)
             if exchange.is_open:
@@ -276,20 +349,14 @@ class Engine:
                 self._sweep_alarm.start(self._wake)
                 return
 
-    @staticmethod
-    def _read_late(wire: "_Wire") -> None:
+    def _read_late(self, wire: "_Wire") -> None:
         """After a pause of this process the reply may be here already, and is not overdue: the engine is."""
-        recv, receive, exchange = wire
+        recv, exchange = wire
         try:
             data = os.read(exchange.descriptor, RECV_BYTES) if recv is None else recv(RECV_BYTES)
         except OSError:
             return  # what is wrong will be found when its turn to be read comes
-        if data:
-            out = receive(data)
-            if out:
-                exchange.send(out)
-        else:
-            exchange.on_eof()
+        self._take(exchange, data)
 
 
 def through_tls(recv: Callable[[int], bytes], tls: "TlsFilter") -> Callable[[int], bytes]:

@@ -13,9 +13,11 @@ wrong. After a while without trouble the connection is tried as a stream again.
 
 from collections import deque
 from time import monotonic_ns
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from users.engine.exchange import Exchange, Ready, Request
+from users.engine.express import Express
+from users.engine.loop import BY_DESCRIPTOR
 
 # Replies that the parser handles before the stream is tried again; doubles each time that it fails at once, so that
 # a server that answers in another order, which is its right, is not tried for ever.
@@ -37,13 +39,15 @@ class Batch(NamedTuple):
 
 
 class StreamExchange(Exchange):
-    """Subclasses define `make`, `unmake`, `add_up`, and set `unit_bytes`; `streams` False turns all of this off."""
+    """Subclasses define `unmake` and set `_express` and `unit_bytes`; `streams` False turns all of this off."""
 
     __slots__ = (
         "_answered",
         "_call_ns",
         "_due",
+        "_express",
         "_intended_ns",
+        "_is_aboard",
         "_is_streaming",
         "_later",
         "_matched",
@@ -59,16 +63,12 @@ class StreamExchange(Exchange):
     unit_bytes: int
     #: Whether replies can be foretold, with these options.
     streams: bool
-    #: Whether only some of the replies can be foretold: then `together` is asked before each `make`.
-    mixes: ClassVar[bool] = False
+    #: Makes and records the requests of all connections of this kind.
+    _express: Express
 
     def __init__(self, *arguments: Any) -> None:
         self.streams = True
         super().__init__(*arguments)
-
-    def together(self, count: int) -> int:
-        """How many of the next `count` requests may be made in one batch."""
-        return count
 
     def take_unforetold(self, data: bytes, start: int, now_ns: int) -> int:
         """Judge the reply to the one request of the oldest batch, which begins at `start`, and record it if it is good.
@@ -85,16 +85,8 @@ class StreamExchange(Exchange):
         """Where in the oldest batch's due bytes the reply to this one begins."""
         return place * self.unit_bytes
 
-    def make(self, count: int) -> tuple[bytes, bytes, Any]:
-        """`count` new requests: what to send, what is due, and notes."""
-        raise NotImplementedError
-
     def unmake(self, due: bytes, notes: Any) -> list[Request]:
         """The requests of one batch, with request_id, what and expected set as `_issue` would."""
-        raise NotImplementedError
-
-    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
-        """Record that `count` requests with these notes were answered as they should be."""
         raise NotImplementedError
 
     def _reset(self) -> None:
@@ -110,38 +102,66 @@ class StreamExchange(Exchange):
         self._is_streaming = self.streams
         self._trial = 0
         self._next_trial = FIRST_TRIAL_REPLIES
+        self._is_aboard = False  # what is under way stands in the engine's columns (`users.engine.express`)
 
-    # -- the hot path --------------------------------------------------------------------------------------------
+    def opened(self) -> None:
+        self._express.opened(self._fd, self)
+
+    # -- on the express and off ----------------------------------------------------------------------------------
+
+    def _board(self) -> None:
+        """From now on the express serves this connection, if there is nothing to it but one batch under way."""
+        if (
+            self._instant
+            and self._due
+            and not (self._later or self._matched or self._ready or self._writing)
+            and self._tls is None
+            and BY_DESCRIPTOR
+        ):
+            columns, fd = self._columns, self._fd
+            columns.exchanges[fd] = self
+            columns.expresses[fd] = self._express
+            columns.places[fd] = self._places
+            columns.intended_ns[fd] = self._intended_ns
+            columns.call_ns[fd] = self._call_ns
+            columns.due[fd] = self._due
+            self._is_aboard = True
+
+    def _get_off(self) -> None:
+        """Serve itself again."""
+        if not self._is_aboard:
+            return
+        self._is_aboard = False
+        columns, fd = self._columns, self._fd
+        self._due, columns.due[fd] = columns.due[fd], b""
+        columns.exchanges[fd] = columns.expresses[fd] = None
+        self._call_ns = columns.call_ns[fd]
+        self._notes = self._express.notes(fd, self._places)
+        if self._intended_ns != columns.intended_ns[fd]:
+            # Others were answered meanwhile. The last of them was sent before its answer, which is when this was meant.
+            self._intended_ns = self._answered_call_ns = columns.intended_ns[fd]
+
+    def answered_unforetold(self, return_ns: int) -> bytes:
+        """All that was due has come, and is recorded; what comes next cannot be foretold. What to send."""
+        self._get_off()
+        self._ready += [(return_ns, None)] * self._places
+        self._take_next()
+        return self._outgoing()
+
+    # -- a stream that comes in other portions than it went --------------------------------------------------------
 
     def receive(self, data: bytes) -> bytes:
-        if (
-            data == self._due
-            and not self._matched
-            and self._instant
-            and not self._later
-            and not self._ready
-            and (self._places == 1 or not self.mixes or self.together(self._places) == self._places)
-        ):
-            # The one batch under way has been answered, in one piece, and nothing of it had come before.
-            return_ns = monotonic_ns()
-            places = self._places
-            call_ns = self._call_ns
-            self.add_up(self._notes, places, self._intended_ns, call_ns, return_ns)
-            self._answered_call_ns = call_ns
-            out, self._due, self._notes = self.make(places)
-            self._intended_ns = return_ns
-            self._call_ns = monotonic_ns()
-            return out
+        self._get_off()
         if not self._is_streaming:
             self._trial -= 1
             return self.receive_apart(data)
-        return self._receive_in_pieces(data)
+        out = self._receive_in_pieces(data)
+        self._board()
+        return out
 
     def receive_apart(self, data: bytes) -> bytes:
         """As `receive`, while nothing is foretold."""
         return super().receive(data)
-
-    # -- a stream that comes in other portions than it went --------------------------------------------------------
 
     def _receive_in_pieces(self, data: bytes) -> bytes:
         now_ns = monotonic_ns()
@@ -181,7 +201,7 @@ class StreamExchange(Exchange):
         if places:
             notes = self._notes[self._answered : whole] if self._notes else None
             self.told_breaker(places)
-            self.add_up(notes, places, self._intended_ns, self._call_ns, now_ns)
+            self._express.record(self._fd, notes, places, (self._intended_ns, self._call_ns, now_ns))
             self._answered_call_ns = self._call_ns
             self._answered = whole
         if whole == self._places:
@@ -208,6 +228,7 @@ class StreamExchange(Exchange):
     # -- between stream and map ------------------------------------------------------------------------------------
 
     def settle_down(self) -> None:
+        self._get_off()
         if not self._is_streaming:
             return
         self._is_streaming = False
@@ -255,6 +276,8 @@ class StreamExchange(Exchange):
         if any(request is not None for _, request in ready):
             self.settle_down()
             return super()._issue(ready)
+        self._get_off()
+        express, fd = self._express, self._fd
         pieces = []
         start = 0
         while start < len(ready):
@@ -262,10 +285,10 @@ class StreamExchange(Exchange):
             end = start + 1
             while end < len(ready) and ready[end][0] == intended_ns:
                 end += 1
-            if self.mixes:
-                end = start + self.together(end - start)
-            out, due, notes = self.make(end - start)
-            batch = Batch(due, end - start, intended_ns, monotonic_ns(), notes)
+            if express.mixes:
+                end = start + express.together(fd, end - start)
+            out, due = express.make(fd, end - start)
+            batch = Batch(due, end - start, intended_ns, monotonic_ns(), express.notes(fd, end - start))
             if self._places:
                 self._later.append(batch)
             else:
@@ -276,17 +299,30 @@ class StreamExchange(Exchange):
 
     def is_overdue(self, now_ns: int) -> bool:
         if self._is_streaming:
-            return bool(self._places) and self._call_ns + self._timeout_ns <= now_ns
+            return bool(self._places) and self._oldest_call_ns + self._timeout_ns <= now_ns
         return super().is_overdue(now_ns)
+
+    @property
+    def _oldest_call_ns(self) -> int:
+        call_ns: int = self._columns.call_ns[self._fd] if self._is_aboard else self._call_ns
+        return call_ns
 
     def sweep(self, now_ns: int) -> None:
         if self._is_streaming:
-            if not self._places or self._call_ns + self._timeout_ns > now_ns:
+            if not self._places or self._oldest_call_ns + self._timeout_ns > now_ns:
                 if self._ready:
                     self.go([])
                 return
             self.settle_down()
         super().sweep(now_ns)
+
+    def watch_writing(self, wanted: bool) -> None:
+        self._get_off()
+        super().watch_writing(wanted)
+
+    def _dispose(self) -> None:
+        self._get_off()
+        super()._dispose()
 
     def _finish_if_idle(self) -> None:
         if not self._places:

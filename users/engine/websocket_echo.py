@@ -6,30 +6,101 @@ That is what nearly every server sends; a fragmented or padded answer is as good
 import random
 from typing import Any, Final
 
-from protocols.websocket import FIN_BINARY, FIN_TEXT, unmasked_frame
+from protocols.websocket import CLIENT_FRAMES, FIN_BINARY, FIN_TEXT, unmasked_frame
+from users.engine.columns import Columns
 from users.engine.exchange import Request
+from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
 from users.payloads import POOL_BYTES, STRIDE, random_pool, shared_place, text_pool
+from users.request_ids import request_ids
+from users.statistics import Tally
 
 _ID_CHARS: Final = 16
 _ID_BYTES: Final = 8
 _NAMES: Final = ("echo text", "echo binary")
 
 
-class WebSocketEchoExchange(StreamExchange):
-    """Text, binary, or both at random; every message starts with its id."""
+class WebSocketEchoExpress(Express):
+    """Text (0), binary (1), or both at random (None); every message starts with its id."""
 
     __slots__ = (
         "_adds",
         "_frame",
         "_heads",
+        "_id_mask",
+        "_id_step",
+        "_kind",
         "_kinds",
         "_place",
-        "_pool",
+        "_pools",
         "_size_bytes",
-        "_text_pool",
-        "_ws",
     )
+
+    def __init__(self, columns: Columns, size_bytes: int, kind: int | None, text: Tally, binary: Tally) -> None:
+        super().__init__(columns)
+        self._size_bytes = size_bytes
+        self._kind = kind
+        self._kinds: list[list[int]] = columns.objects([])  # of the messages made last, if they are drawn
+        self._adds = text.adding, binary.adding
+        self._heads = reply_heads(size_bytes)
+        self._frame = CLIENT_FRAMES.frame
+        self._pools = text_pool(size_bytes), random_pool(size_bytes)
+        self._place = shared_place(size_bytes)
+        self._id_step, self._id_mask = request_ids.step, request_ids.mask
+
+    def make(self, fd: int, count: int) -> tuple[bytes, bytes]:
+        if self._kind is None:
+            bits = random.getrandbits(count)
+            self._kinds[fd] = [bits >> place & 1 for place in range(count)]
+        pieces: list[bytes] = []
+        due: list[bytes] = []
+        for kind in self.notes(fd, count):
+            frame, payload = self._message(fd, kind)
+            pieces.append(frame)
+            due += (self._heads[kind], payload)
+        return b"".join(pieces), b"".join(due)
+
+    def _message(self, fd: int, kind: int) -> tuple[bytes, bytes]:
+        """The next one: its frame, and its payload."""
+        self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
+        shared = self._place
+        shared.at = place = (shared.at + STRIDE) % POOL_BYTES
+        head = request_id.to_bytes(_ID_BYTES, "big") if kind else b"%016x" % request_id
+        payload = head + self._pools[kind][place : place + self._size_bytes - len(head)]
+        return self._frame(FIN_BINARY if kind else FIN_TEXT, payload), payload
+
+    def notes(self, fd: int, count: int) -> list[int]:
+        """The kind of each message."""
+        return self._kinds[fd] if self._kind is None else [self._kind] * count
+
+    def record(self, fd: int, notes: Any, count: int, times: Times) -> None:
+        binary = sum(notes)
+        if binary:
+            self._adds[1](*times, binary)
+        if count > binary:
+            self._adds[0](*times, count - binary)
+
+    def renew(self, fd: int, return_ns: int) -> bytes:
+        kind = self._kind
+        if kind is None or self._places[fd] != 1:
+            return super().renew(fd, return_ns)
+        self._adds[kind](self._intended_ns[fd], self._call_ns[fd], return_ns, 1)
+        self._intended_ns[fd] = return_ns
+        out, payload = self._message(fd, kind)
+        self._due[fd] = self._heads[kind] + payload
+        return out
+
+
+def reply_heads(size_bytes: int) -> tuple[bytes, bytes]:
+    """What stands before the payload in the reply to a text, and to a binary message."""
+    text, binary = (unmasked_frame(first, bytes(size_bytes))[: -size_bytes or None] for first in (FIN_TEXT, FIN_BINARY))
+    return text, binary
+
+
+class WebSocketEchoExchange(StreamExchange):
+    """Text, binary, or both at random; every message starts with its id."""
+
+    __slots__ = ("_head_bytes", "_kind", "_size_bytes", "_ws")
 
     first_name = _NAMES[0]
 
@@ -37,59 +108,21 @@ class WebSocketEchoExchange(StreamExchange):
         super().__init__(*arguments)
         size_bytes: int = self.client._size_bytes
         self._size_bytes = size_bytes
-        self._kinds: str = self.client.user._message
+        self._kind: int | None = {"text": 0, "binary": 1}.get(self.client.user._message)
+        tallies = [self.tally(name, size_bytes) for name in _NAMES]
+        self._express = self._columns.express(WebSocketEchoExpress, size_bytes, self._kind, *tallies)
         self.streams = self.client._has_ids
-        self._heads = tuple(
-            unmasked_frame(first, bytes(size_bytes))[: -size_bytes or None] for first in (FIN_TEXT, FIN_BINARY)
-        )
-        self.unit_bytes = len(self._heads[0]) + size_bytes
-        self._pool = random_pool(size_bytes)
-        self._text_pool = text_pool(size_bytes)
-        self._place = shared_place(size_bytes)
-        self._adds = tuple(self.tally(name, size_bytes).adding for name in _NAMES)
+        self._head_bytes = len(reply_heads(size_bytes)[0])
+        self.unit_bytes = self._head_bytes + size_bytes
 
     def opened(self) -> None:
+        super().opened()
         session: Any = self.session
         self._ws = session._ws
-        self._frame = self._ws.frame
-
-    def make(self, count: int) -> tuple[bytes, bytes, Any]:
-        request_id, step, mask, shared = self._id, self._id_step, self._id_mask, self._place
-        place = shared.at
-        size, frame, heads = self._size_bytes, self._frame, self._heads
-        kinds = self._choose(count)
-        pieces, due = [], []
-        for kind in kinds:
-            request_id = (request_id + step) & mask
-            place = (place + STRIDE) % POOL_BYTES
-            if kind:
-                payload = request_id.to_bytes(_ID_BYTES, "big") + self._pool[place : place + size - _ID_BYTES]
-                pieces.append(frame(FIN_BINARY, payload))
-            else:
-                payload = b"%016x" % request_id + self._text_pool[place : place + size - _ID_CHARS]
-                pieces.append(frame(FIN_TEXT, payload))
-            due.append(heads[kind])
-            due.append(payload)
-        self._id, shared.at = request_id, place
-        return b"".join(pieces), b"".join(due), kinds
-
-    def _choose(self, count: int) -> list[int]:
-        """For each message 0 (text) or 1 (binary)."""
-        if self._kinds == "both":
-            bits = random.getrandbits(count)
-            return [bits >> place & 1 for place in range(count)]
-        return [int(self._kinds == "binary")] * count
-
-    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
-        binary = sum(notes)
-        if binary:
-            self._adds[1](intended_ns, call_ns, return_ns, binary)
-        if count > binary:
-            self._adds[0](intended_ns, call_ns, return_ns, count - binary)
 
     def unmake(self, due: bytes, notes: Any) -> list[Request]:
         requests = []
-        head_bytes = len(self._heads[0])
+        head_bytes = self._head_bytes
         for number, kind in enumerate(notes):
             payload = due[number * self.unit_bytes + head_bytes : (number + 1) * self.unit_bytes]
             request = Request(_NAMES[kind], bytes if kind else str, self._size_bytes, 0)
@@ -99,7 +132,7 @@ class WebSocketEchoExchange(StreamExchange):
         return requests
 
     def next_request(self, intended_ns: int) -> Request:
-        kind = self._choose(1)[0]
+        kind = random.getrandbits(1) if self._kind is None else self._kind
         return Request(_NAMES[kind], bytes if kind else str, self._size_bytes, intended_ns)
 
     def at_boundary(self) -> bool:

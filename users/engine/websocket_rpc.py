@@ -15,12 +15,16 @@ from typing import Any, Final
 
 import orjson
 
-from protocols.rpc import RequestWriter
+from protocols.rpc import Dialect, RequestWriter
 from protocols.rpc_forms import ReplyForm, learn_form
-from protocols.websocket import FIN_TEXT, plain_message_at, plain_messages, unmasked_frame
+from protocols.websocket import CLIENT_FRAMES, FIN_TEXT, plain_message_at, plain_messages, unmasked_frame
+from users.engine.columns import Columns
 from users.engine.exchange import Request
+from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
 from users.payloads import POOL_BYTES, STRIDE, shared_place, text_pool
+from users.request_ids import request_ids
+from users.statistics import Tally
 
 _MAX_NUMBER: Final = 1_000_000_000
 # Calls drawn in advance, gone through again and again: the mix is that of the weights.
@@ -37,92 +41,108 @@ _RESULTS: Final = {
 
 #: Of each request under way: its method, id, the values in its params, those in its result, and its reply's bytes.
 Note = tuple[str, int, tuple[Any, ...], tuple[Any, ...], int]
+#: By method: how the server at the other end of a connection writes its replies.
+Forms = dict[str, ReplyForm]
 
 
 @lru_cache(maxsize=4)
 def _drawn_calls(mix: tuple[tuple[str, int], ...]) -> list[str]:
-    """Methods in the order in which they are called, by all connections, each from a place of its own."""
+    """Methods in the order in which they are called, by all connections together."""
     methods, weights = zip(*mix, strict=True)
     drawn = [*methods, *random.choices(methods, weights, k=_DRAWN_CALLS)]
     random.shuffle(drawn)
     return drawn
 
 
-class WebSocketRpcExchange(StreamExchange):
-    """The user's mix of echo, add, get_time and error_test."""
+@lru_cache(maxsize=64)
+def _shared_forms(forms: frozenset[tuple[str, ReplyForm]]) -> Forms:
+    """The one dictionary of these forms, for all connections to servers that write alike."""
+    return dict(forms)
+
+
+_NO_FORMS: Final = _shared_forms(frozenset())
+
+
+class WebSocketRpcExpress(Express):
+    """Calls drawn from `mix`, in one of the dialects."""
 
     __slots__ = (
         "_adds",
         "_at",
         "_drawn",
+        "_exchanges",
         "_forms",
         "_frame",
-        "_is_plain",
-        "_mark",
-        "_mark_value",
+        "_id_mask",
+        "_id_step",
+        "_notes",
         "_place",
         "_pool",
-        "_read",
         "_text_bytes",
-        "_writers",
-        "_ws",
+        "writers",
     )
 
-    first_name = "echo"
     mixes = True
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        mix: dict[str, int] = self.client.user.engine_mix
-        self._drawn = _drawn_calls(tuple(mix.items()))
+    def __init__(
+        self, columns: Columns, mix: tuple[tuple[str, int], ...], dialect: Dialect, text_bytes: int, *tallies: Tally
+    ) -> None:
+        super().__init__(columns)
+        self._drawn = _drawn_calls(mix)
         self._at = random.randrange(len(self._drawn))
-        self._forms: dict[str, ReplyForm] = {}
-        self._adds = {method: self.tally(method, 0).adding for method in mix}
-        self._writers = {method: RequestWriter(method, self.client.dialect).encode for method in mix}
-        # The member beside `id` and `result` in a good reply, and its value.
-        self._mark = "error" if self.client.dialect == "call" else "jsonrpc"
-        self._mark_value = None if self.client.dialect == "call" else "2.0"
-        self._text_bytes: int = self.client.user._payload_bytes
-        self._pool = text_pool(self._text_bytes)
-        self._place = shared_place(self._text_bytes)
-        self._is_plain = False
+        self._exchanges = columns.exchanges
+        self._forms: list[Forms] = columns.objects(_NO_FORMS)
+        self._notes: list[list[Note]] = columns.objects([])  # of the requests that were made last
+        self._adds = {method: tally.adding for (method, _), tally in zip(mix, tallies, strict=True)}
+        self.writers = {method: RequestWriter(method, dialect).encode for method, _ in mix}
+        self._frame = CLIENT_FRAMES.frame
+        self._text_bytes = text_bytes
+        self._pool = text_pool(text_bytes)
+        self._place = shared_place(text_bytes)
+        self._id_step, self._id_mask = request_ids.step, request_ids.mask
 
-    def opened(self) -> None:
-        session: Any = self.session
-        self._ws = session._ws
-        self._frame = self._ws.frame
-        self._read = session.read
-        self._is_plain = True
-        self._forms = {}
+    def opened(self, fd: int, exchange: Any) -> None:
+        self._forms[fd] = _NO_FORMS
 
-    # -- the stream ----------------------------------------------------------------------------------------------
+    def learned(self, fd: int, method: str, form: ReplyForm) -> None:
+        """The server at the other end writes its replies to this method so."""
+        self._forms[fd] = _shared_forms(frozenset({**self._forms[fd], method: form}.items()))
 
-    def together(self, count: int) -> int:
-        drawn, at, forms = self._drawn, self._at, self._forms
+    def forget(self, fd: int) -> None:
+        """It does not write as was thought."""
+        self._forms[fd] = _NO_FORMS
+
+    def together(self, fd: int, count: int) -> int:
+        drawn, at, forms = self._drawn, self._at, self._forms[fd]
         number = 0
         while number < count and drawn[(at + number) % len(drawn)] in forms:
             number += 1
         return number or 1
 
-    def make(self, count: int) -> tuple[bytes, bytes, Any]:
+    def make(self, fd: int, count: int) -> tuple[bytes, bytes]:
         if count == 1:
-            out, due, note = self._make_one()
-            return out, due, (note,)
-        made = [self._make_one() for _ in range(count)]
-        return b"".join([out for out, _, _ in made]), b"".join([due for _, due, _ in made]), [note for *_, note in made]
+            out, due, note = self._make_one(fd)
+            self._notes[fd] = [note]
+            return out, due
+        made = [self._make_one(fd) for _ in range(count)]
+        self._notes[fd] = [note for *_, note in made]
+        return b"".join([out for out, _, _ in made]), b"".join([due for _, due, _ in made])
 
-    def _make_one(self) -> tuple[bytes, bytes, Note]:
-        self._id = number = (self._id + self._id_step) & self._id_mask
+    def notes(self, fd: int, count: int) -> list[Note]:
+        return self._notes[fd]
+
+    def _make_one(self, fd: int) -> tuple[bytes, bytes, Note]:
+        self._ids[fd] = number = (self._ids[fd] + self._id_step) & self._id_mask
         digits = b"%016x" % number
-        method, values, result, params = self._draw()
-        out = self._frame(FIN_TEXT, self._writers[method](digits, params))
-        form = self._forms.get(method)
+        method, values, result, params = self.draw()
+        out = self._frame(FIN_TEXT, self.writers[method](digits, params))
+        form = self._forms[fd].get(method)
         if form is None:
             return out, b"", (method, number, values, result, 0)
         due = unmasked_frame(FIN_TEXT, form.text % ((digits, *result) if form.id_first else (*result, digits)))
         return out, due, (method, number, values, result, len(due))
 
-    def _draw(self) -> tuple[str, tuple[Any, ...], tuple[Any, ...], bytes]:
+    def draw(self) -> tuple[str, tuple[Any, ...], tuple[Any, ...], bytes]:
         """The next call: its method, the values in its params and in its result, and its params as JSON."""
         at = self._at
         self._at = at + 1 if at + 1 < len(self._drawn) else 0
@@ -137,14 +157,53 @@ class WebSocketRpcExchange(StreamExchange):
             return method, (a, b), (a + b,), _ADD % (a, b)
         return method, (), (), b"{}"
 
-    def add_up(self, notes: Any, count: int, intended_ns: int, call_ns: int, return_ns: int) -> None:
+    def record(self, fd: int, notes: Any, count: int, times: Times) -> None:
         first = notes[0][0]
         if count == 1 or all(note[0] == first for note in notes):
-            self._adds[first](intended_ns, call_ns, return_ns, count)
+            self._adds[first](*times, count)
             return
         methods = [note[0] for note in notes]
         for method in set(methods):
-            self._adds[method](intended_ns, call_ns, return_ns, methods.count(method))
+            self._adds[method](*times, methods.count(method))
+
+    def renew(self, fd: int, return_ns: int) -> bytes:
+        count = self._places[fd]
+        if self._drawn[self._at] in self._forms[fd] and (count == 1 or self.together(fd, count) == count):
+            return super().renew(fd, return_ns)
+        self.record(fd, self._notes[fd], count, (self._intended_ns[fd], self._call_ns[fd], return_ns))
+        exchange = self._exchanges[fd]
+        assert exchange is not None, "it boarded"
+        return exchange.answered_unforetold(return_ns)
+
+
+class WebSocketRpcExchange(StreamExchange):
+    """The user's mix of echo, add, get_time and error_test."""
+
+    __slots__ = ("_is_plain", "_mark", "_mark_value", "_read", "_ws")
+
+    _express: WebSocketRpcExpress
+
+    first_name = "echo"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        mix = tuple(self.client.user.engine_mix.items())
+        tallies = [self.tally(method, 0) for method, _ in mix]
+        text_bytes: int = self.client.user._payload_bytes
+        self._express = self._columns.express(WebSocketRpcExpress, mix, self.client.dialect, text_bytes, *tallies)
+        # The member beside `id` and `result` in a good reply, and its value.
+        self._mark = "error" if self.client.dialect == "call" else "jsonrpc"
+        self._mark_value = None if self.client.dialect == "call" else "2.0"
+        self._is_plain = False
+
+    def opened(self) -> None:
+        super().opened()
+        session: Any = self.session
+        self._ws = session._ws
+        self._read = session.read
+        self._is_plain = True
+
+    # -- the stream ----------------------------------------------------------------------------------------------
 
     def whole(self, matched_bytes: int) -> int:
         number = 0
@@ -174,14 +233,14 @@ class WebSocketRpcExchange(StreamExchange):
         if method in _RESULTS:
             form = learn_form(payload, b"%016x" % number, _RESULTS[method], result, self.client.dialect)
             if form is not None:
-                self._forms[method] = form
+                self._express.learned(self._fd, method, form)
         self.told_breaker(1)
-        self._adds[method](self._intended_ns, self._call_ns, now_ns)
+        self._express.record(self._fd, self._notes, 1, (self._intended_ns, self._call_ns, now_ns))
         return end - start
 
     def unmake(self, due: bytes, notes: Any) -> list[Request]:
         # Whatever came was not what its server's form foretold: that is learned again.
-        self._forms = {}
+        self._express.forget(self._fd)
         self._is_plain = self.at_boundary()  # the parser may know of a reply that has begun
         requests = []
         for method, number, values, _, _ in notes:
@@ -196,7 +255,7 @@ class WebSocketRpcExchange(StreamExchange):
     # -- the map: requests ---------------------------------------------------------------------------------------
 
     def next_request(self, intended_ns: int) -> Request:
-        method, values, _, _ = self._draw()
+        method, values, _, _ = self._express.draw()
         return self._request(method, values, intended_ns)
 
     def _request(self, method: str, values: tuple[Any, ...], intended_ns: int) -> Request:
@@ -211,11 +270,10 @@ class WebSocketRpcExchange(StreamExchange):
         return request
 
     def encode(self, request: Request) -> tuple[Any, bytes, Any]:
-        self._id = number = (self._id + self._id_step) & self._id_mask
-        wire_id = f"{number:016x}"
+        wire_id = f"{self.next_id():016x}"
         method, params = request.what
-        text = self._writers[method](wire_id.encode(), orjson.dumps(params))
-        return wire_id, self._frame(FIN_TEXT, text), params
+        text = self._express.writers[method](wire_id.encode(), orjson.dumps(params))
+        return wire_id, self._ws.frame(FIN_TEXT, text), params
 
     # -- the map: replies ----------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import pytest
 from locust.env import Environment
 
 from records.violations import SHAPE
+from users.engine.columns import Columns
 from users.engine.envelope import EnvelopeExchange
 from users.envelope import EnvelopeClient
 from users.failures import RequestFailure
@@ -23,6 +24,7 @@ class FakeEngine:
     """Does at once what is due now (or holds it), and nothing else."""
 
     def __init__(self) -> None:
+        self.columns = Columns()
         self.holds = False
         self.held: list[Callable[[], None]] = []
 
@@ -56,21 +58,25 @@ class AtOnce:
 class Talk:
     """An exchange of envelope echoes and the other end of its socket."""
 
-    def __init__(self, depth: int) -> None:
+    def __init__(
+        self, depth: int, engine: Any = None, payload_bytes: int = 64, sockets: tuple[Any, Any] | None = None
+    ) -> None:
         options = Namespace(codec="binary", timeout=5.0, connect_deadline=1.0)
         environment = Environment(parsed_options=options)
-        user = Namespace(environment=environment, context=dict, wait_time=None, _payload_bytes=64)
+        user = Namespace(environment=environment, context=dict, wait_time=None, _payload_bytes=payload_bytes)
         client = EnvelopeClient(user, Endpoint("127.0.0.1", 1))
         self.failures: list[str] = []
         self.strays: list[str] = []
+        self.cancelled = 0
         client.recording.tally = self._tally  # type: ignore[method-assign]
         client.recording.failed = self._failed  # type: ignore[method-assign]
+        client.recording.cancelled = self._cancelled  # type: ignore[method-assign]
         client.connection._on_stray = self._stray
-        self._tallied = Tally(None, "envelope echo", "envelope", "echo", 64)
-        engine: Any = FakeEngine()
-        self.engine: FakeEngine = engine
-        self.exchange = EnvelopeExchange(engine, client, depth, AtOnce())
-        ours, self._server = socket.socketpair()
+        self._tallied = Tally(None, "envelope echo", "envelope", "echo", payload_bytes)
+        self.engine: Any = FakeEngine() if engine is None else engine
+        self.exchange = EnvelopeExchange(self.engine, client, depth, AtOnce())
+        ours, self._server = sockets or socket.socketpair()
+        ours.setblocking(False)
         self.exchange.begin()
         self.exchange._start(ours, None, client._session())
 
@@ -80,6 +86,9 @@ class Talk:
     def _failed(self, *arguments: Any, **_: Any) -> None:
         failure: RequestFailure = arguments[-1]
         self.failures.append(failure.text)
+
+    def _cancelled(self, *_: Any, **__: Any) -> None:
+        self.cancelled += 1
 
     def _stray(self, stray: Stray) -> None:
         self.strays.append(stray.kind)
