@@ -126,6 +126,11 @@ class RequestWriter:
         """One request, in UTF-8."""
         return self._head + id_digits + self._between + params + self._tail
 
+    def form(self, params: bytes) -> bytes:
+        """The same as a bytes format, which takes the id's digits and whatever the format `params` takes."""
+        head, between, tail = (part.replace(b"%", b"%%") for part in (self._head, self._between, self._tail))
+        return head + b"%b" + between + params + tail
+
 
 def encode_notification(method: str, params: object = None) -> str:
     """One notification of the strict dialect: a request without id, never answered."""

@@ -20,7 +20,16 @@ from protocols.f00d import (
 )
 from protocols.rpc import RequestWriter, decode_reply, encode_request
 from protocols.rpc_forms import learn_form
-from protocols.websocket import FIN_BINARY, FIN_TEXT, Binary, Text, plain_message_at, plain_messages, unmasked_frame
+from protocols.websocket import (
+    FIN_BINARY,
+    FIN_TEXT,
+    Binary,
+    ClientFrames,
+    Text,
+    plain_message_at,
+    plain_messages,
+    unmasked_frame,
+)
 from tests.protocols.websockets_talking import opened_client, talking
 
 ids = st.integers(0, 2**64 - 1)
@@ -71,6 +80,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc{}\"'\\", max_size=4), inner, max_size=3),
     max_leaves=6,
 )
+texts_without_escapes = st.text("abcdefxyz0123456789%", max_size=40)
 params = st.dictionaries(st.text("abc{}\"'\\", max_size=4), json_values, max_size=4)
 
 
@@ -84,6 +94,31 @@ def test_rpc_requests_around_an_id_are_the_plain_requests(number, method, value,
     digits = f"{number:016x}"
     written = RequestWriter(method, dialect).encode(digits.encode(), orjson.dumps(value))
     assert written == encode_request(digits, method, value, dialect).encode()
+
+
+@given(ids, texts_without_escapes, st.integers(0, 10**9), st.sampled_from(["call", "jsonrpc"]))
+def test_rpc_requests_written_by_a_form_are_the_plain_requests(number, text, value, dialect):
+    digits = f"{number:016x}"
+    form = RequestWriter("100% echo", dialect).form(b'{"message":"%b","number":%d}')
+    plain = encode_request(digits, "100% echo", {"message": text, "number": value}, dialect)
+    assert form % (digits.encode(), text.encode(), value) == plain.encode()
+
+
+@given(st.data(), st.integers(0, 200), st.integers(1, 20), st.sampled_from([FIN_TEXT, FIN_BINARY]))
+def test_many_frames_at_once_are_the_frames_of_each(data, size, count, first):
+    payloads = [data.draw(st.binary(min_size=size, max_size=size)) for _ in range(count)]
+    masks = bytes(range(4 * count))
+    stream = iter(masks)
+
+    def random_bytes(size_bytes):
+        return bytes(next(stream) for _ in range(min(size_bytes, 4)))
+
+    one_by_one = b"".join(
+        ClientFrames(lambda _, mask=masks[4 * number :][:4]: mask).frame(first, payload)
+        for number, payload in enumerate(payloads)
+    )
+    at_once = ClientFrames(lambda size_bytes: masks[:size_bytes] if size < 126 else random_bytes(size_bytes))
+    assert at_once.frames(first, payloads) == one_by_one
 
 
 ECHO_FORMS = (b'{"message":"%b","number":%d}', b'{"message": "%b", "number": %d}')

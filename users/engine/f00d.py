@@ -44,6 +44,10 @@ class F00DExpress(Express):
 
     __slots__ = (
         "_add",
+        "_count_call",
+        "_count_intended",
+        "_count_places",
+        "_count_returned",
         "_framed",
         "_heads",
         "_id_mask",
@@ -64,6 +68,7 @@ class F00DExpress(Express):
         self._service_ns = columns.numbers()
         self._in_bucket = [columns.numbers() for _ in range(_BUCKETS)]
         self._add = tally.adding
+        self._count_intended, self._count_call, self._count_returned, self._count_places = tally.appends
 
     def opened(self, fd: int, exchange: Any) -> None:
         for heads, head in zip(self._heads, exchange.heads, strict=True):
@@ -107,24 +112,27 @@ class F00DExpress(Express):
             samples.add(service_ns / _NS_PER_MS, count)
 
     def renew(self, fd: int, return_ns: int) -> bytes:
-        count = self._places[fd]
-        self.record(fd, None, count, (self._intended_ns[fd], self._call_ns[fd], return_ns))
+        if self._places[fd] != 1 or samples.collect:
+            return super().renew(fd, return_ns)
+        call_ns = self._call_ns[fd]
+        self._count_intended(self._intended_ns[fd])
+        self._count_call(call_ns)
+        self._count_returned(return_ns)
+        self._count_places(1)
         self._intended_ns[fd] = return_ns
-        if count == 1:
-            self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
-            self._is_on[fd] = state = self._is_on[fd] ^ 1
-            digits = b"%016x" % request_id
-            head: bytes = self._heads[state][fd]
-            out = head + digits + PACKET_TAILS[state]
-            self._due[fd] = ACK_HEAD + digits + ACK_TAIL if self._framed else RAW_ACK
-        else:
-            out, self._due[fd] = self.make(fd, count)
-        return out
+        self._in_bucket[bisect_left(_BOUNDS_NS, return_ns - call_ns)][fd] += 1
+        self._service_ns[fd] += return_ns - call_ns
+        self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
+        self._is_on[fd] = state = self._is_on[fd] ^ 1
+        digits = b"%016x" % request_id
+        self._due[fd] = ACK_HEAD + digits + ACK_TAIL if self._framed else RAW_ACK
+        head: bytes = self._heads[state][fd]
+        return head + digits + PACKET_TAILS[state]
 
     def observe(self, fd: int, count: int, service_ns: int) -> None:
         """For the device's metrics: so many acknowledgements took so long."""
-        self._service_ns[fd] += count * service_ns
         self._in_bucket[bisect_left(_BOUNDS_NS, service_ns)][fd] += count
+        self._service_ns[fd] += count * service_ns
 
     def take_observed(self, fd: int) -> tuple[list[int], int]:
         """How many were in each bucket, and their sum in ns, since the last call."""

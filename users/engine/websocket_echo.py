@@ -17,6 +17,7 @@ from users.statistics import Tally
 
 _ID_CHARS: Final = 16
 _ID_BYTES: Final = 8
+_FIRSTS: Final = (FIN_TEXT, FIN_BINARY)
 _NAMES: Final = ("echo text", "echo binary")
 
 
@@ -49,25 +50,30 @@ class WebSocketEchoExpress(Express):
         self._id_step, self._id_mask = request_ids.step, request_ids.mask
 
     def make(self, fd: int, count: int) -> tuple[bytes, bytes]:
-        if self._kind is None:
-            bits = random.getrandbits(count)
-            self._kinds[fd] = [bits >> place & 1 for place in range(count)]
+        kind = self._kind
+        if kind is not None:
+            payloads = [self._payload(fd, kind) for _ in range(count)]
+            head: bytes = self._heads[kind]
+            return CLIENT_FRAMES.frames(_FIRSTS[kind], payloads), head + head.join(payloads)
+        bits = random.getrandbits(count)
+        self._kinds[fd] = [bits >> place & 1 for place in range(count)]
         pieces: list[bytes] = []
         due: list[bytes] = []
-        for kind in self.notes(fd, count):
-            frame, payload = self._message(fd, kind)
-            pieces.append(frame)
+        for kind in self._kinds[fd]:
+            payload = self._payload(fd, kind)
+            pieces.append(self._frame(_FIRSTS[kind], payload))
             due += (self._heads[kind], payload)
         return b"".join(pieces), b"".join(due)
 
-    def _message(self, fd: int, kind: int) -> tuple[bytes, bytes]:
-        """The next one: its frame, and its payload."""
-        self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
+    def _payload(self, fd: int, kind: int) -> bytes:
+        """The next one, with an id of its own."""
+        request_id: int = (self._ids[fd] + self._id_step) & self._id_mask
+        self._ids[fd] = request_id
         shared = self._place
         shared.at = place = (shared.at + STRIDE) % POOL_BYTES
-        head = request_id.to_bytes(_ID_BYTES, "big") if kind else b"%016x" % request_id
-        payload = head + self._pools[kind][place : place + self._size_bytes - len(head)]
-        return self._frame(FIN_BINARY if kind else FIN_TEXT, payload), payload
+        if kind:
+            return request_id.to_bytes(_ID_BYTES, "big") + self._pools[1][place : place + self._size_bytes - _ID_BYTES]
+        return b"%016x" % request_id + self._pools[0][place : place + self._size_bytes - _ID_CHARS]
 
     def notes(self, fd: int, count: int) -> list[int]:
         """The kind of each message."""
@@ -86,14 +92,14 @@ class WebSocketEchoExpress(Express):
             return super().renew(fd, return_ns)
         self._adds[kind](self._intended_ns[fd], self._call_ns[fd], return_ns, 1)
         self._intended_ns[fd] = return_ns
-        out, payload = self._message(fd, kind)
+        payload = self._payload(fd, kind)
         self._due[fd] = self._heads[kind] + payload
-        return out
+        return self._frame(_FIRSTS[kind], payload)
 
 
 def reply_heads(size_bytes: int) -> tuple[bytes, bytes]:
     """What stands before the payload in the reply to a text, and to a binary message."""
-    text, binary = (unmasked_frame(first, bytes(size_bytes))[: -size_bytes or None] for first in (FIN_TEXT, FIN_BINARY))
+    text, binary = (unmasked_frame(first, bytes(size_bytes))[: -size_bytes or None] for first in _FIRSTS)
     return text, binary
 
 

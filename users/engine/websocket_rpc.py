@@ -33,7 +33,7 @@ _NOTHING_FORETOLD: Final = object()
 
 # How a server may write its results: as JSON libraries do, compact or with spaces.
 _ECHO: Final = b'{"message":"%b","number":%d}'
-_ADD: Final = b'{"a":%d,"b":%d}'
+_PARAMS: Final = {"echo": _ECHO, "add": b'{"a":%d,"b":%d}'}
 _RESULTS: Final = {
     "echo": (_ECHO, b'{"message": "%b", "number": %d}'),
     "add": (b'{"result":%d}', b'{"result": %d}'),
@@ -79,6 +79,7 @@ class WebSocketRpcExpress(Express):
         "_place",
         "_pool",
         "_text_bytes",
+        "_texts",
         "writers",
     )
 
@@ -94,7 +95,8 @@ class WebSocketRpcExpress(Express):
         self._forms: list[Forms] = columns.objects(_NO_FORMS)
         self._notes: list[list[Note]] = columns.objects([])  # of the requests that were made last
         self._adds = {method: tally.adding for (method, _), tally in zip(mix, tallies, strict=True)}
-        self.writers = {method: RequestWriter(method, dialect).encode for method, _ in mix}
+        self.writers = {method: RequestWriter(method, dialect) for method, _ in mix}
+        self._texts = {method: writer.form(_PARAMS.get(method, b"{}")) for method, writer in self.writers.items()}
         self._frame = CLIENT_FRAMES.frame
         self._text_bytes = text_bytes
         self._pool = text_pool(text_bytes)
@@ -134,16 +136,16 @@ class WebSocketRpcExpress(Express):
     def _make_one(self, fd: int) -> tuple[bytes, bytes, Note]:
         self._ids[fd] = number = (self._ids[fd] + self._id_step) & self._id_mask
         digits = b"%016x" % number
-        method, values, result, params = self.draw()
-        out = self._frame(FIN_TEXT, self.writers[method](digits, params))
+        method, values, result = self.draw()
+        out = self._frame(FIN_TEXT, self._texts[method] % (digits, *values))
         form = self._forms[fd].get(method)
         if form is None:
             return out, b"", (method, number, values, result, 0)
         due = unmasked_frame(FIN_TEXT, form.text % ((digits, *result) if form.id_first else (*result, digits)))
         return out, due, (method, number, values, result, len(due))
 
-    def draw(self) -> tuple[str, tuple[Any, ...], tuple[Any, ...], bytes]:
-        """The next call: its method, the values in its params and in its result, and its params as JSON."""
+    def draw(self) -> tuple[str, tuple[Any, ...], tuple[Any, ...]]:
+        """The next call: its method, the values in its params, and those in its result."""
         at = self._at
         self._at = at + 1 if at + 1 < len(self._drawn) else 0
         method = self._drawn[at]
@@ -151,11 +153,11 @@ class WebSocketRpcExpress(Express):
             shared = self._place
             shared.at = place = (shared.at + STRIDE) % POOL_BYTES
             values = (self._pool[place : place + self._text_bytes], int(random.random() * _MAX_NUMBER))
-            return method, values, values, _ECHO % values
+            return method, values, values
         if method == "add":
             a, b = int((random.random() - 0.5) * _MAX_NUMBER), int((random.random() - 0.5) * _MAX_NUMBER)
-            return method, (a, b), (a + b,), _ADD % (a, b)
-        return method, (), (), b"{}"
+            return method, (a, b), (a + b,)
+        return method, (), ()
 
     def record(self, fd: int, notes: Any, count: int, times: Times) -> None:
         first = notes[0][0]
@@ -168,7 +170,15 @@ class WebSocketRpcExpress(Express):
 
     def renew(self, fd: int, return_ns: int) -> bytes:
         count = self._places[fd]
-        if self._drawn[self._at] in self._forms[fd] and (count == 1 or self.together(fd, count) == count):
+        if count == 1:
+            if self._drawn[self._at] in self._forms[fd]:
+                ((method, *_),) = self._notes[fd]
+                self._adds[method](self._intended_ns[fd], self._call_ns[fd], return_ns, 1)
+                self._intended_ns[fd] = return_ns
+                out, self._due[fd], note = self._make_one(fd)
+                self._notes[fd] = [note]
+                return out
+        elif self.together(fd, count) == count:
             return super().renew(fd, return_ns)
         self.record(fd, self._notes[fd], count, (self._intended_ns[fd], self._call_ns[fd], return_ns))
         exchange = self._exchanges[fd]
@@ -255,7 +265,7 @@ class WebSocketRpcExchange(StreamExchange):
     # -- the map: requests ---------------------------------------------------------------------------------------
 
     def next_request(self, intended_ns: int) -> Request:
-        method, values, _, _ = self._express.draw()
+        method, values, _ = self._express.draw()
         return self._request(method, values, intended_ns)
 
     def _request(self, method: str, values: tuple[Any, ...], intended_ns: int) -> Request:
@@ -272,7 +282,7 @@ class WebSocketRpcExchange(StreamExchange):
     def encode(self, request: Request) -> tuple[Any, bytes, Any]:
         wire_id = f"{self.next_id():016x}"
         method, params = request.what
-        text = self._express.writers[method](wire_id.encode(), orjson.dumps(params))
+        text = self._express.writers[method].encode(wire_id.encode(), orjson.dumps(params))
         return wire_id, self._ws.frame(FIN_TEXT, text), params
 
     # -- the map: replies ----------------------------------------------------------------------------------------
