@@ -125,9 +125,9 @@ class ClientFrames:
         return head + mask + apply_mask(data, mask)
 
     def frames(self, first: int, payloads: Sequence[bytes]) -> bytes:
-        """As `frame` for each of these, one after the other; all have the same length."""
+        """As `frame` for each of these (one at least), one after the other; all have the same length."""
         length = len(payloads[0])
-        if length >= 126:
+        if len(payloads) == 1 or length >= 126:
             return b"".join([self.frame(first, payload) for payload in payloads])
         head = _pack_head(first, MASKED | length)
         masks = self._random_bytes(4 * len(payloads))

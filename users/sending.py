@@ -60,9 +60,13 @@ class Sender:
             self.lose(ConnectionLost(loss(error)))
             return
         if sent != len(data):
-            self._unsent += memoryview(data)[sent:]
-            self._writing = True
-            self.watch_writing(True)
+            self.keep(memoryview(data)[sent:])
+
+    def keep(self, data: bytes | memoryview) -> None:
+        """Send this as soon as the kernel takes bytes again."""
+        self._unsent += data
+        self._writing = True
+        self.watch_writing(True)
 
     def on_writable(self) -> None:
         """The kernel takes bytes again."""

@@ -6,8 +6,9 @@ Delays are in milliseconds: `constant:1`, `uniform:LOW:HIGH`, `exponential:MEAN`
 `--freeze AT:LENGTH` in seconds from the first request: nothing is read or written meanwhile, as in a long pause of a
 garbage collector. At SIGTERM the log is written, one row per request: received, chosen delay, answered (ns).
 
-It answers all requests side by side. It sleeps with microseconds, and still a busy machine wakes it late: what it
-really did is in the log, to be told apart from what the load generator says.
+It answers all requests side by side. It sleeps until shortly before the next answer is due, and looks at the clock
+from then on. A busy machine makes it late all the same: what it really did is in the log, to be told apart from what
+the load generator says.
 """
 
 import argparse
@@ -31,6 +32,8 @@ _PR_SET_TIMERSLACK = 29
 _ONE_NS = 1
 #: Delays are drawn in advance, so many, and used over and over.
 DRAWN = 1 << 16
+#: So long before an answer is due it does not sleep any more: to be woken takes as long, and now and then longer.
+AWAKE_NS = 150_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
@@ -77,7 +80,7 @@ class DelayServer:
         while not self._stopped:
             wait_s = 0.1
             if self._due:
-                wait_s = min(wait_s, max(0, self._due[0][0] - time.monotonic_ns()) / NS_PER_S)
+                wait_s = min(wait_s, max(0, self._due[0][0] - AWAKE_NS - time.monotonic_ns()) / NS_PER_S)
             try:
                 select.select([epoll], [], [], wait_s)  # microseconds, where epoll's own timeout has milliseconds
             except InterruptedError:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from users.engine.express import Express
-    from users.engine.stream import StreamExchange
 
 _FIRST_SIZE = 64
 
 
 class Columns:
-    """One engine's. Each column is as long as the highest descriptor that was reserved."""
+    """One engine's. Each column has a place for every descriptor that was reserved."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -25,8 +24,6 @@ class Columns:
         #: The bytes that answer all requests under way; empty where that cannot be told, or is the exchange's business.
         self.due: list[bytes] = self.objects(b"")
         self.expresses: list[Express | None] = self.objects(None)
-        #: Of connections whose replies are due here.
-        self.exchanges: list[StreamExchange | None] = self.objects(None)
         self.places = self.numbers()
         self.intended_ns = self.numbers()
         self.call_ns = self.numbers()
@@ -55,7 +52,7 @@ class Columns:
             column.extend([filler] * (size - self._size))
         self._size = size
 
-    def express(self, kind: "type[Express]", *options: Any) -> Any:
+    def express_of(self, kind: "type[Express]", *options: Any) -> Any:
         """The express of this kind with these options (hashable): one for all connections that share them."""
         express = self._known.get((kind, options))
         if express is None:

@@ -95,7 +95,7 @@ class EnvelopeExchange(StreamExchange):
         super().__init__(*arguments)
         size_bytes: int = self.client.user._payload_bytes
         self._size_bytes = size_bytes
-        self._express = self._columns.express(EnvelopeExpress, size_bytes, self.tally(NAME, size_bytes))
+        self._express = self._columns.express_of(EnvelopeExpress, size_bytes, self.tally(NAME, size_bytes))
         self.unit_bytes = echo_writer(size_bytes).unit_bytes
         # The msgpack codec writes small numbers in fewer bytes: its replies have no size of their own.
         self.streams = self.client.codec == "binary"

@@ -244,6 +244,8 @@ class Exchange(Connection):
         self.go([])
 
     def next_id(self) -> int:
+        if not self.is_open:
+            return super().next_id()
         ids, fd = self._columns.ids, self._fd
         request_id: int = (ids[fd] + self._id_step) & self._id_mask
         ids[fd] = request_id
@@ -251,7 +253,7 @@ class Exchange(Connection):
 
     @property
     def last_id(self) -> int:
-        last_id: int = self._columns.ids[self._fd]
+        last_id: int = self._columns.ids[self._fd] if self.is_open else self._id
         return last_id
 
     @property
@@ -315,6 +317,7 @@ class Exchange(Connection):
                 self._failed(*lost.popleft())
 
     def _dispose(self) -> None:
+        self._id = self.last_id
         self.is_open = False
         self._writing = False
         self._engine.remove(self._fd)

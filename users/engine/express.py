@@ -37,7 +37,10 @@ class Express:
         raise NotImplementedError
 
     def notes(self, fd: int, count: int) -> Any:
-        """What is needed to know of each of the `count` requests that were made last, besides the due bytes."""
+        """What is needed to know of each of the `count` requests that were made last, besides the due bytes.
+
+        Asked before anything else is made for this connection.
+        """
         return None
 
     def record(self, fd: int, notes: Any, count: int, times: Times) -> None:
@@ -49,7 +52,10 @@ class Express:
         return count
 
     def renew(self, fd: int, return_ns: int) -> bytes:
-        """All that was due has come: record it, make as many new requests. What to send now, when `call_ns` is set."""
+        """All that was due has come: record it, make as many new requests. What to send now, when `call_ns` is set.
+
+        Nothing if what comes next cannot be foretold: that is made by the exchange (`answered_unforetold`).
+        """
         count = self._places[fd]
         self.record(fd, self.notes(fd, count), count, (self._intended_ns[fd], self._call_ns[fd], return_ns))
         out, self._due[fd] = self.make(fd, count)

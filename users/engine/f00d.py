@@ -112,9 +112,12 @@ class F00DExpress(Express):
             samples.add(service_ns / _NS_PER_MS, count)
 
     def renew(self, fd: int, return_ns: int) -> bytes:
-        if self._places[fd] != 1 or samples.collect:
-            return super().renew(fd, return_ns)
-        call_ns = self._call_ns[fd]
+        count, call_ns = self._places[fd], self._call_ns[fd]
+        if count != 1 or samples.collect:
+            self.record(fd, None, count, (self._intended_ns[fd], call_ns, return_ns))
+            self._intended_ns[fd] = return_ns
+            out, self._due[fd] = self.make(fd, count)
+            return out
         self._count_intended(self._intended_ns[fd])
         self._count_call(call_ns)
         self._count_returned(return_ns)
@@ -155,10 +158,10 @@ class F00DExchange(StreamExchange):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         framed: bool = self.client._framed
-        self._express = self._columns.express(F00DExpress, framed, self.tally(TOGGLE, len(RAW_ACK)))
+        self._express = self._columns.express_of(F00DExpress, framed, self.tally(TOGGLE, len(RAW_ACK)))
         self.unit_bytes = len(ACK_HEAD) + MSG_ID_DIGITS + len(ACK_TAIL) if framed else len(RAW_ACK)
         self.heads = packet_heads(self.client.device_id)
-        self.is_on = False  # as of the end of the last connection
+        self.is_on = False  # while it is not open; then the express knows
         self._attempts: int = self.client.attempts
         self.metrics = self.client.metrics
         # Devices that began together must not all hand on in the same turn.
@@ -191,7 +194,7 @@ class F00DExchange(StreamExchange):
 
     def succeeded(self, request: Request, return_ns: int) -> None:
         super().succeeded(request, return_ns)
-        if self.is_open:
+        if self.is_open:  # whoever hears of a failure may have closed it in the middle of a recv's replies
             self._express.observe(self._fd, 1, return_ns - request.call_ns)
         if not request.tries:
             samples.add((return_ns - request.call_ns) / _NS_PER_MS)

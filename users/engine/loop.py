@@ -1,10 +1,11 @@
 """The engine's loop: one greenlet per worker, all connections.
 
-    hub --wakes--> engine: poll(0); for every ready socket: recv -> exchange.receive() -> send
+    hub --wakes--> engine: poll(0); for every ready socket: read -> express.renew(), or exchange.receive() -> write
 
 The hub watches one descriptor, the engine's own epoll. When anything is ready it switches to the engine's greenlet,
-which asks the epoll what it is and serves each socket with one recv, one call of its exchange (parse all, check,
-record, next requests) and one send. No greenlet switch, watcher or timer is paid for a request.
+which asks the epoll what it is and serves each socket with one read, one call (check, record, next requests) and one
+write. What came as foretold is the business of an express (`users.engine.express`), anything else of the connection's
+exchange (parse all, then the same). No greenlet switch, watcher or timer is paid for a request.
 
 It never works longer than TURN_NS before the hub has its turn: heartbeats, the web UI and stops wait that long at
 most. Timeouts and lost connections come by the thousand when a server goes: they take as many turns as they need. At
@@ -238,20 +239,22 @@ class Engine:
                     except BlockingIOError:
                         continue
                     except OSError as error:
-                        exchange = wires[fd][1]
                         self._send_all(outgoing)
-                        exchange.lose(ConnectionLost(loss(error)))
+                        wires[fd][1].lose(ConnectionLost(loss(error)))
                     else:
                         if data == due:
                             now_ns = monotonic_ns()
-                            outgoing.append((fd, expresses[fd].renew(fd, now_ns)))  # type: ignore[union-attr]
-                            if now_ns >= deadline_ns:
-                                return True
-                            continue
-                        exchange = wires[fd][1]
-                        self._send_all(outgoing)
-                        if exchange.is_open:
-                            self._take_more(exchange, data)
+                            out = expresses[fd].renew(fd, now_ns)  # type: ignore[union-attr]
+                            if out:
+                                outgoing.append((fd, out))
+                                if now_ns >= deadline_ns:
+                                    return True
+                                continue
+                            self._send_all(outgoing)
+                            self._send_unforetold(wires[fd][1], now_ns)
+                        else:
+                            self._send_all(outgoing)
+                            self._take_more(wires[fd][1], data)
                 else:
                     if outgoing:
                         self._send_all(outgoing)
@@ -263,20 +266,23 @@ class Engine:
         return False
 
     def _send_all(self, outgoing: list[tuple[int, bytes]]) -> None:
-        """Send what expresses have made, before anything is done that might close a connection."""
-        write, call_ns, unsent = os.write, self.columns.call_ns, []
-        for fd, out in outgoing:
+        """Send what expresses have made, before anything is done that might close a connection. Nothing here can."""
+        write, call_ns, batch = os.write, self.columns.call_ns, outgoing[:]
+        outgoing.clear()
+        for fd, out in batch:
             call_ns[fd] = monotonic_ns()
             try:
                 sent = write(fd, out)
             except OSError:
-                sent = 0  # the exchange will meet the same
+                sent = 0  # what is wrong will be found when it is tried again
             if sent != len(out):
-                unsent.append((self._wires[fd][1], out[sent:]))
-        outgoing.clear()
-        for exchange, rest in unsent:
-            if exchange.is_open:  # those who hear of a failure may have closed others
-                exchange.send(rest)
+                self._wires[fd][1].keep(out[sent:])
+
+    @staticmethod
+    def _send_unforetold(exchange: Any, now_ns: int) -> None:
+        out = exchange.answered_unforetold(now_ns)
+        if out:
+            exchange.send(out)
 
     def _serve(self, fd: int, mask: int) -> None:
         """Whatever is ready there."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from users.engine.exchange import Exchange, Ready, Request
 from users.engine.express import Express
-from users.engine.loop import BY_DESCRIPTOR
+from users.engine.loop import BY_DESCRIPTOR, RECV_BYTES
 
 # Replies that the parser handles before the stream is tried again; doubles each time that it fails at once, so that
 # a server that answers in another order, which is its right, is not tried for ever.
@@ -91,7 +91,7 @@ class StreamExchange(Exchange):
 
     def _reset(self) -> None:
         super()._reset()
-        # The oldest batch under way, its fields apart: the hot path compares and copies them.
+        # The oldest batch under way, its fields apart.
         self._due = b""
         self._places = 0
         self._intended_ns = self._call_ns = 0
@@ -117,9 +117,9 @@ class StreamExchange(Exchange):
             and not (self._later or self._matched or self._ready or self._writing)
             and self._tls is None
             and BY_DESCRIPTOR
+            and len(self._due) < RECV_BYTES  # it comes in one piece, if anything does
         ):
             columns, fd = self._columns, self._fd
-            columns.exchanges[fd] = self
             columns.expresses[fd] = self._express
             columns.places[fd] = self._places
             columns.intended_ns[fd] = self._intended_ns
@@ -134,16 +134,18 @@ class StreamExchange(Exchange):
         self._is_aboard = False
         columns, fd = self._columns, self._fd
         self._due, columns.due[fd] = columns.due[fd], b""
-        columns.exchanges[fd] = columns.expresses[fd] = None
+        columns.expresses[fd] = None
         self._call_ns = columns.call_ns[fd]
         self._notes = self._express.notes(fd, self._places)
         if self._intended_ns != columns.intended_ns[fd]:
-            # Others were answered meanwhile. The last of them was sent before its answer, which is when this was meant.
+            # Others were answered meanwhile. When the last of them had been sent is not known: before its answer, which
+            # is when this one was meant to go.
             self._intended_ns = self._answered_call_ns = columns.intended_ns[fd]
 
     def answered_unforetold(self, return_ns: int) -> bytes:
-        """All that was due has come, and is recorded; what comes next cannot be foretold. What to send."""
+        """The express has recorded all that was due; what comes next cannot be foretold. What to send."""
         self._get_off()
+        self._answered_call_ns = self._call_ns
         self._ready += [(return_ns, None)] * self._places
         self._take_next()
         return self._outgoing()

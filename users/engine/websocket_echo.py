@@ -116,7 +116,7 @@ class WebSocketEchoExchange(StreamExchange):
         self._size_bytes = size_bytes
         self._kind: int | None = {"text": 0, "binary": 1}.get(self.client.user._message)
         tallies = [self.tally(name, size_bytes) for name in _NAMES]
-        self._express = self._columns.express(WebSocketEchoExpress, size_bytes, self._kind, *tallies)
+        self._express = self._columns.express_of(WebSocketEchoExpress, size_bytes, self._kind, *tallies)
         self.streams = self.client._has_ids
         self._head_bytes = len(reply_heads(size_bytes)[0])
         self.unit_bytes = self._head_bytes + size_bytes

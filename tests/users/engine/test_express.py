@@ -113,7 +113,10 @@ def test_what_is_answered_as_foretold_is_served_by_descriptor(served: Served) ->
 
 @both_depths
 def test_times_are_those_of_the_request_that_was_answered(served: Served) -> None:
-    served.board()
+    requests = served.board()
+    for _ in range(3):
+        served.answer(requests)
+        requests = served.requests()
     tally = served._tallied
     rows = list(zip(tally.intended, tally.call, tally.returned, strict=True))
     for intended_ns, call_ns, return_ns in rows:
@@ -166,7 +169,7 @@ def test_silence_is_a_timeout_of_every_place(served: Served) -> None:
     assert not served.is_aboard
 
 
-@pytest.mark.parametrize(("end", "text"), [("hang_up", CLOSED_TEXT), ("finish", ""), ("stop", "")])
+@pytest.mark.parametrize(("end", "text"), [("hang_up", CLOSED_TEXT), ("finish", ""), ("stop", ""), ("drop", "")])
 @both_depths
 def test_ends_leave_nothing_in_the_columns(served: Served, end: str, text: str) -> None:
     requests = served.board()
@@ -182,6 +185,8 @@ def test_ends_leave_nothing_in_the_columns(served: Served, end: str, text: str) 
         served.answer(requests)
         served.await_(served.exchange.finished.is_set)
         assert (served.failures, served.cancelled) == ([], 0)
+    elif end == "drop":
+        served.exchange.drop()
     else:
         served.exchange.cancel_all()
         served.exchange.close(drain_s=0)
