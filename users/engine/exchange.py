@@ -20,7 +20,8 @@ from gevent.lock import BoundedSemaphore
 
 from users.client import BUSY_BACKOFF_MAX_S, BUSY_BACKOFF_S, BUSY_RETRIES, Busy, Client
 from users.connection import Connection
-from users.engine.loop import BY_DESCRIPTOR, Engine, through_tls
+from users.engine.descriptors import BY_DESCRIPTOR, through_tls
+from users.engine.loop import Engine
 from users.engine.request import Ready, Request
 from users.engine.turns import Turns
 from users.failures import ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure

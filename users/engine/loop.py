@@ -26,20 +26,15 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 from gevent import get_hub
 
-try:
-    import resource
-except ImportError:  # Windows has no such limit
-    resource = None  # type: ignore[assignment]
-
 from users.due_timer import DueTimer
 from users.engine.columns import Columns
-from users.engine.readiness import READ, WRITE, Readiness, best_readiness
+from users.engine.descriptors import RECV_BYTES, raise_descriptor_limit
+from users.engine.readiness import END, READ, WRITE, Readiness, best_readiness
 from users.failures import ConnectionLost
 from users.opening import loss
 
 if TYPE_CHECKING:
     from users.engine.exchange import Exchange
-    from users.transport import TlsFilter
 
     #: How a connection is read (None: by its descriptor), and whose it is.
     _Wire = tuple[Callable[[int], bytes] | None, Exchange]
@@ -49,11 +44,6 @@ if TYPE_CHECKING:
 TURN_NS: Final = 3_000_000
 # At full throttle: how long a turn waits for the next reply. The shortest that epoll knows.
 LINGER_S: Final = 0.001
-# One recv. Larger replies take several; a larger buffer would cost more to have than it saves.
-RECV_BYTES: Final = 65_536
-# A descriptor is a number; a socket and its two methods are three objects more that each connection's turn would touch,
-# and with thousands of connections none of them is in the processor's cache. On Windows sockets are no files.
-BY_DESCRIPTOR: Final = os.name == "posix"
 # How often timeouts are looked for. So many connections are looked at each time, or a
 # quarter of them if that is more: timeouts are late by 0.1 s at most, or by 0.4 s with more connections than that.
 # Where many are overdue this takes several turns, half of each: in the other half replies are read.
@@ -86,9 +76,11 @@ class Engine:
         self._tick_ns = 0
         self._ticker: Any = None
         self._is_waiting = False
+        # What the readiness has told of and is not read: the time of a turn was over, or there was more than one read.
+        self._left: list[tuple[int, int]] = []
         self._to_sweep: list[_Wire] = []
         self._sweeps_due = 0  # of those, how many before the next tick
-        self._sweep_alarm: Any = None
+        self._soon: Any = None  # a timer
         self._greenlet: Any = None
         self.longest_turn_ns = 0
 
@@ -123,6 +115,7 @@ class Engine:
 
     def _start(self) -> None:
         self._readiness = self._new_readiness(self._wake)
+        self._left = []
         self._alarm, self._alarm_ns = DueTimer(self._wake), 0
         self._ticker = self._loop.timer(TICK_S, TICK_S)
         self._ticker.start(self._wake)
@@ -135,12 +128,13 @@ class Engine:
         assert self._readiness is not None
         self._readiness.close()
         self._readiness = None
+        self._left = []
         self._to_sweep = []
         self._sweeps_due = 0
         self._ticker.close()
-        if self._sweep_alarm is not None:
-            self._sweep_alarm.close()
-            self._sweep_alarm = None
+        if self._soon is not None:
+            self._soon.close()
+            self._soon = None
         if self._alarm is not None:
             self._alarm.close()
             self._alarm = None  # one that is closed can still be set
@@ -197,8 +191,17 @@ class Engine:
             spent_ns = monotonic_ns() - started_ns
             self.longest_turn_ns = max(self.longest_turn_ns, spent_ns)
             if self._readiness is not None:
+                if self._left or self._sweeps_due:
+                    self._come_back()
                 self._is_waiting = True
                 self._hub_switch()
+
+    def _come_back(self) -> None:
+        """Have another turn soon. A timer, not a callback: gevent runs many of those before it looks at descriptors."""
+        if self._soon is not None:
+            self._soon.close()
+        self._soon = self._loop.timer(0.0)
+        self._soon.start(self._wake)
 
     def _turn(self, now_ns: int) -> None:
         """Serve what is ready, for a bounded time."""
@@ -216,6 +219,8 @@ class Engine:
         is_lingering = False  # not before the first replies: the engine may have been woken for something else
         while self._readiness is not None:
             ready = self._readiness.poll(0)
+            if self._left:
+                ready, self._left = self._left + ready, []
             if not ready and is_lingering:
                 # Whoever shares this processor, perhaps the server itself, goes first: several replies gather
                 # meanwhile, and sending them wakes nobody.
@@ -226,12 +231,13 @@ class Engine:
                 return
 
     def _serve_all(self, ready: list[tuple[int, int]], deadline_ns: int) -> bool:
-        """Serve what one poll has told of. Whether the turn is over: the next poll tells of what was left again."""
+        """Serve what one poll has told of. Whether the turn is over; what it did not come to is left for the next."""
         wires, dues, expresses, read = self._wires, self.columns.due, self.columns.expresses, os.read
         # What expresses send goes out together: a server that sleeps is woken once and finds work for a while.
         outgoing: list[tuple[int, bytes]] = []
+        rest = iter(ready)
         try:
-            for fd, mask in ready:
+            for fd, mask in rest:
                 due = dues[fd]
                 if due and mask == READ:
                     try:
@@ -254,7 +260,10 @@ class Engine:
                             self._send_unforetold(wires[fd][1], now_ns)
                         else:
                             self._send_all(outgoing)
-                            self._take_more(wires[fd][1], data)
+                            if len(data) > len(due):
+                                self._take_more(wires[fd][1], data)
+                            else:
+                                self._take(wires[fd][1], data)
                 else:
                     if outgoing:
                         self._send_all(outgoing)
@@ -262,6 +271,7 @@ class Engine:
                 if monotonic_ns() >= deadline_ns:
                     return True
         finally:
+            self._left += rest
             self._send_all(outgoing)
         return False
 
@@ -303,6 +313,8 @@ class Engine:
         except OSError as error:
             exchange.lose(ConnectionLost(loss(error)))
         else:
+            if data and (mask & END or recv is not None or len(data) == RECV_BYTES):
+                self._left.append((fd, mask & ~WRITE))  # there may be more
             self._take(exchange, data)
 
     @staticmethod
@@ -315,19 +327,20 @@ class Engine:
             exchange.on_eof()
 
     def _take_more(self, exchange: "Exchange", data: bytes) -> None:
-        """`data` is not what was due: with all that has come behind it, it is for the exchange to judge.
+        """More has come than was due: with all that is behind it, it is for the exchange to judge.
 
         All of it: a second acknowledgement that is read later would look like that of the next request.
         """
-        failure = None
+        fd, more, failure = exchange.descriptor, None, None
         try:
-            if data:
-                data += os.read(exchange.descriptor, RECV_BYTES)
+            more = os.read(fd, RECV_BYTES)
         except BlockingIOError:
             pass
         except OSError as error:
             failure = ConnectionLost(loss(error))
-        self._take(exchange, data)
+        if more is not None:
+            self._left.append((fd, READ))  # there may be still more, or the end
+        self._take(exchange, data + (more or b""))
         if failure is not None:
             exchange.lose(failure)
 
@@ -348,11 +361,6 @@ class Engine:
             if exchange.is_open:
                 exchange.sweep(now_ns)
             if self._sweeps_due and monotonic_ns() >= deadline_ns:
-                # A timer, not a callback: gevent runs many callbacks before it looks at descriptors again.
-                if self._sweep_alarm is not None:
-                    self._sweep_alarm.close()
-                self._sweep_alarm = self._loop.timer(0.0)
-                self._sweep_alarm.start(self._wake)
                 return
 
     def _read_late(self, wire: "_Wire") -> None:
@@ -363,33 +371,6 @@ class Engine:
         except OSError:
             return  # what is wrong will be found when its turn to be read comes
         self._take(exchange, data)
-
-
-def through_tls(recv: Callable[[int], bytes], tls: "TlsFilter") -> Callable[[int], bytes]:
-    """`recv` of a connection with TLS. BlockingIOError while a record is not complete."""
-
-    def recv_plain(size_bytes: int) -> bytes:
-        data = recv(size_bytes)
-        if not data:
-            return data
-        plain = tls.receive(data)
-        if not plain:
-            raise BlockingIOError
-        return plain
-
-    return recv_plain
-
-
-def raise_descriptor_limit() -> None:
-    """As many sockets as the system lets us have without asking: ten thousand users need ten thousand."""
-    if resource is None:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (ValueError, OSError):
-            pass  # macOS names a limit that it does not grant; connecting will tell
 
 
 _engines: dict[int, Engine] = {}

@@ -16,13 +16,17 @@ from gevent.monkey import get_original
 
 READ = 1
 WRITE = 2
+END = 4  # with READ: the other side has closed, or the connection is broken
 
 # Sockets told of in one poll: enough to share its system call, few enough to look at the clock between two.
-MAX_EVENTS = 128
+MAX_EVENTS = 64
 
 
 class Readiness(Protocol):
-    """A set of descriptors. `wake` (given at creation) is called by the hub while any of them is ready."""
+    """A set of descriptors. `wake` (given at creation) is called by the hub while any of them is ready.
+
+    What has come may be told of once: who leaves some of it unread remembers that.
+    """
 
     def add(self, fd: int) -> None:
         """Watch for bytes to read."""
@@ -52,12 +56,13 @@ class _InKernel:
 
 
 class EpollReadiness(_InKernel):
-    """Linux."""
+    """Linux. Edge-triggered: otherwise each socket that was told of is looked at once more in the next poll."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._epoll = get_original("select", "epoll")()
-        # EPOLLIN and EPOLLOUT; errors and hang-ups are told as something to read, where recv tells what it is.
-        self._in, self._out = 0x1, 0x4
+        # EPOLLIN with EPOLLRDHUP and EPOLLET, and EPOLLOUT. Errors and hang-ups are told as something to read, where
+        # recv tells what it is.
+        self._in, self._out = 0x1 | 0x2000 | 1 << 31, 0x4
         self._poll = self._epoll.poll
         super().__init__(self._epoll.fileno(), wake)
 
@@ -76,6 +81,7 @@ class EpollReadiness(_InKernel):
         for place, (fd, mask) in enumerate(ready):
             if mask != READ:
                 wants = (READ if mask & ~self._out else 0) | (WRITE if mask & self._out else 0)
+                wants |= END if mask & ~(READ | self._out) else 0
                 ready[place] = (fd, wants)
         return ready
 

@@ -15,9 +15,9 @@ from collections import deque
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
+from users.engine.descriptors import BY_DESCRIPTOR, RECV_BYTES
 from users.engine.exchange import Exchange, Ready, Request
 from users.engine.express import Express
-from users.engine.loop import BY_DESCRIPTOR, RECV_BYTES
 
 # Replies that the parser handles before the stream is tried again; doubles each time that it fails at once, so that
 # a server that answers in another order, which is its right, is not tried for ever.

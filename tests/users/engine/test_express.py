@@ -194,6 +194,19 @@ def test_ends_leave_nothing_in_the_columns(served: Served, end: str, text: str) 
     assert not served.exchange._columns.due[descriptor]
 
 
+@both_depths
+def test_a_reply_and_the_end_that_come_together_are_both_seen(served: Served) -> None:
+    requests = served.board()
+    good = served.successes
+    served._server.setblocking(True)
+    served._server.sendall(requests)
+    served._server.shutdown(socket.SHUT_WR)  # it goes on reading: no error tells
+    served.await_(lambda: not served.exchange.is_open)
+    assert served.successes == good + served.exchange._depth
+    assert set(served.failures) <= {CLOSED_TEXT, "connection reset by server"}
+    assert len(served.failures) == served.exchange._depth, "those that were sent next"
+
+
 def test_a_reset_is_told_as_one() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     ours = socket.create_connection(listener.getsockname())

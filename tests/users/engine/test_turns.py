@@ -128,6 +128,26 @@ def test_ends_of_many_connections_are_spread_over_turns(engine: CountingEngine, 
     assert max(turns.values()) <= TURN_NS / COST_NS + 1
 
 
+class Faulty(Costly):
+    """Its end is a defect of ours."""
+
+    def on_eof(self) -> None:
+        super().on_eof()
+        raise RuntimeError("a defect")
+
+
+def test_a_defect_in_one_connections_turn_leaves_no_other_unserved(
+    engine: CountingEngine, descriptors: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    faulty = [Faulty(engine, fd) for fd in descriptors]
+    for exchange in faulty:
+        anything: Any = exchange
+        engine.add(anything, exchange.fd, lambda _: b"")
+        os.eventfd_write(exchange.fd, 1)
+    _wait_for(lambda: all(exchange.ended_in for exchange in faulty))
+    assert capsys.readouterr().err.count("RuntimeError: a defect") == len(faulty)
+
+
 @pytest.fixture
 def deep() -> Iterator[Talk]:
     talk = Talk(3 * MAX_FAILURES + 1)
