@@ -13,7 +13,6 @@ from users.engine.exchange import Request
 from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
 from users.payloads import POOL_BYTES, STRIDE, random_pool, shared_place
-from users.request_ids import request_ids
 from users.statistics import Tally
 
 NAME: Final = "echo"
@@ -30,8 +29,6 @@ class EnvelopeExpress(Express):
         "_count_returned",
         "_echoes",
         "_encode",
-        "_id_mask",
-        "_id_step",
         "_place",
         "_pool",
         "_size_bytes",
@@ -44,7 +41,6 @@ class EnvelopeExpress(Express):
         self._encode = self._echoes.encode
         self._pool = random_pool(size_bytes)
         self._place = shared_place(size_bytes)
-        self._id_step, self._id_mask = request_ids.step, request_ids.mask
         self._add = tally.adding
         self._count_intended, self._count_call, self._count_returned, self._count_places = tally.appends
 
@@ -65,22 +61,19 @@ class EnvelopeExpress(Express):
         self._add(*times, count)
 
     def renew(self, fd: int, return_ns: int) -> bytes:
-        count = self._places[fd]
+        if self._places[fd] != 1:
+            return super().renew(fd, return_ns)
         self._count_intended(self._intended_ns[fd])
         self._count_call(self._call_ns[fd])
         self._count_returned(return_ns)
-        self._count_places(count)
+        self._count_places(1)
         self._intended_ns[fd] = return_ns
-        if count == 1:
-            shared = self._place
-            place = shared.at
-            shared.at = (place + STRIDE) % POOL_BYTES
-            self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
-            payload = self._pool[place : place + self._size_bytes]
-            out = self._encode(request_id, time.time_ns() // 1_000_000, payload)
-        else:
-            out, _ = self.make(fd, count)
-        self._due[fd] = out
+        shared = self._place
+        place = shared.at
+        shared.at = (place + STRIDE) % POOL_BYTES
+        self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
+        payload = self._pool[place : place + self._size_bytes]
+        self._due[fd] = out = self._encode(request_id, time.time_ns() // 1_000_000, payload)
         return out
 
 

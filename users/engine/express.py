@@ -9,6 +9,7 @@ another byte, half a reply, a full socket, a timeout, the end of its user (`user
 from typing import Any, ClassVar
 
 from users.engine.columns import Columns
+from users.request_ids import request_ids
 
 #: When requests were meant to go, when they went, when they were answered: monotonic, in ns.
 Times = tuple[int, int, int]
@@ -17,7 +18,7 @@ Times = tuple[int, int, int]
 class Express:
     """Subclasses define `make` and `record`; the hot ones write `renew` out."""
 
-    __slots__ = ("_call_ns", "_due", "_ids", "_intended_ns", "_places")
+    __slots__ = ("_call_ns", "_due", "_id_mask", "_id_step", "_ids", "_intended_ns", "_places")
 
     #: Whether only some of the replies can be foretold: then `together` is asked before each `make`.
     mixes: ClassVar[bool] = False
@@ -25,6 +26,7 @@ class Express:
     def __init__(self, columns: Columns) -> None:
         self._due = columns.due
         self._ids = columns.ids
+        self._id_step, self._id_mask = request_ids.step, request_ids.mask
         self._places = columns.places
         self._intended_ns = columns.intended_ns
         self._call_ns = columns.call_ns
@@ -56,8 +58,11 @@ class Express:
 
         Nothing if what comes next cannot be foretold: that is made by the exchange (`answered_unforetold`).
         """
+        return self._renew(fd, self.notes(fd, self._places[fd]), return_ns)
+
+    def _renew(self, fd: int, notes: Any, return_ns: int) -> bytes:
         count = self._places[fd]
-        self.record(fd, self.notes(fd, count), count, (self._intended_ns[fd], self._call_ns[fd], return_ns))
+        self.record(fd, notes, count, (self._intended_ns[fd], self._call_ns[fd], return_ns))
         out, self._due[fd] = self.make(fd, count)
         self._intended_ns[fd] = return_ns
         return out

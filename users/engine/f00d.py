@@ -26,7 +26,6 @@ from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
 from users.f00d_metrics import CONNECTION_FAILED, LATENCY_BUCKETS_S, TIMEOUT, samples
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
-from users.request_ids import request_ids
 from users.session import Session
 from users.statistics import Tally
 
@@ -50,8 +49,6 @@ class F00DExpress(Express):
         "_count_returned",
         "_framed",
         "_heads",
-        "_id_mask",
-        "_id_step",
         "_in_bucket",
         "_is_on",
         "_service_ns",
@@ -60,7 +57,6 @@ class F00DExpress(Express):
     def __init__(self, columns: Columns, framed: bool, tally: Tally) -> None:
         super().__init__(columns)
         self._framed = framed
-        self._id_step, self._id_mask = request_ids.step, request_ids.mask
         # Of each device: what stands before the msg_id when it is switched off, and on; its state.
         self._heads = columns.objects(b""), columns.objects(b"")
         self._is_on = columns.numbers("b")
@@ -79,9 +75,10 @@ class F00DExpress(Express):
         """The state that its last packet asked for."""
         return bool(self._is_on[fd])
 
-    def toggle(self, fd: int) -> None:
-        """A packet is made elsewhere."""
+    def toggle(self, fd: int) -> bool:
+        """A packet is made elsewhere: the state that it is to ask for."""
         self._is_on[fd] ^= 1
+        return self.is_on(fd)
 
     def make(self, fd: int, count: int) -> tuple[bytes, bytes]:
         request_id, step, mask, state = self._ids[fd], self._id_step, self._id_mask, self._is_on[fd]
@@ -112,12 +109,9 @@ class F00DExpress(Express):
             samples.add(service_ns / _NS_PER_MS, count)
 
     def renew(self, fd: int, return_ns: int) -> bytes:
-        count, call_ns = self._places[fd], self._call_ns[fd]
-        if count != 1 or samples.collect:
-            self.record(fd, None, count, (self._intended_ns[fd], call_ns, return_ns))
-            self._intended_ns[fd] = return_ns
-            out, self._due[fd] = self.make(fd, count)
-            return out
+        if self._places[fd] != 1 or samples.collect:
+            return self._renew(fd, None, return_ns)  # it records without notes
+        call_ns = self._call_ns[fd]
         self._count_intended(self._intended_ns[fd])
         self._count_call(call_ns)
         self._count_returned(return_ns)
@@ -180,9 +174,7 @@ class F00DExchange(StreamExchange):
     # -- the general case ----------------------------------------------------------------------------------------
 
     def next_request(self, intended_ns: int) -> Request:
-        self.is_on = not (self._express.is_on(self._fd) if self.is_open else self.is_on)
-        if self.is_open:
-            self._express.toggle(self._fd)
+        self.is_on = self._express.toggle(self._fd) if self.is_open else not self.is_on
         return Request(TOGGLE, self.is_on, len(RAW_ACK), intended_ns)
 
     def encode(self, request: Request) -> tuple[Any, bytes, Any]:

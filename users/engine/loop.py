@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     #: How a connection is read (None: by its descriptor), and whose it is.
     _Wire = tuple[Callable[[int], bytes] | None, Exchange]
 
-# The longest stretch without the hub's turn, give or take one socket. Locust's heartbeats are a second apart; the
-# web UI feels prompt below 50 ms; and three milliseconds hold some 400 round trips: the hub's turn costs them little.
+# The longest stretch without the hub's turn, give or take one socket and the sends of one poll. Locust's heartbeats are
+# a second apart; the web UI feels prompt below 50 ms; and three milliseconds hold some 400 round trips: the hub's turn
+# costs them little.
 TURN_NS: Final = 3_000_000
 # At full throttle: how long a turn waits for the next reply. The shortest that epoll knows.
 LINGER_S: Final = 0.001
@@ -257,7 +258,8 @@ class Engine:
                                     return True
                                 continue
                             self._send_all(outgoing)
-                            self._send_unforetold(wires[fd][1], now_ns)
+                            aboard: Any = wires[fd][1]
+                            aboard.answered_unforetold(now_ns)
                         else:
                             self._send_all(outgoing)
                             if len(data) > len(due):
@@ -287,12 +289,6 @@ class Engine:
                 sent = 0  # what is wrong will be found when it is tried again
             if sent != len(out):
                 self._wires[fd][1].keep(out[sent:])
-
-    @staticmethod
-    def _send_unforetold(exchange: Any, now_ns: int) -> None:
-        out = exchange.answered_unforetold(now_ns)
-        if out:
-            exchange.send(out)
 
     def _serve(self, fd: int, mask: int) -> None:
         """Whatever is ready there."""

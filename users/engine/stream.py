@@ -142,13 +142,13 @@ class StreamExchange(Exchange):
             # is when this one was meant to go.
             self._intended_ns = self._answered_call_ns = columns.intended_ns[fd]
 
-    def answered_unforetold(self, return_ns: int) -> bytes:
-        """The express has recorded all that was due; what comes next cannot be foretold. What to send."""
+    def answered_unforetold(self, return_ns: int) -> None:
+        """The express has recorded all that was due; what comes next cannot be foretold."""
         self._get_off()
         self._answered_call_ns = self._call_ns
-        self._ready += [(return_ns, None)] * self._places
+        places = self._places
         self._take_next()
-        return self._outgoing()
+        self.go([(return_ns, None)] * places)
 
     # -- a stream that comes in other portions than it went --------------------------------------------------------
 

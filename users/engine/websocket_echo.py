@@ -12,7 +12,6 @@ from users.engine.exchange import Request
 from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
 from users.payloads import POOL_BYTES, STRIDE, random_pool, shared_place, text_pool
-from users.request_ids import request_ids
 from users.statistics import Tally
 
 _ID_CHARS: Final = 16
@@ -28,8 +27,6 @@ class WebSocketEchoExpress(Express):
         "_adds",
         "_frame",
         "_heads",
-        "_id_mask",
-        "_id_step",
         "_kind",
         "_kinds",
         "_place",
@@ -47,7 +44,6 @@ class WebSocketEchoExpress(Express):
         self._frame = CLIENT_FRAMES.frame
         self._pools = text_pool(size_bytes), random_pool(size_bytes)
         self._place = shared_place(size_bytes)
-        self._id_step, self._id_mask = request_ids.step, request_ids.mask
 
     def make(self, fd: int, count: int) -> tuple[bytes, bytes]:
         kind = self._kind

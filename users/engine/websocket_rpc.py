@@ -23,7 +23,6 @@ from users.engine.exchange import Request
 from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
 from users.payloads import POOL_BYTES, STRIDE, shared_place, text_pool
-from users.request_ids import request_ids
 from users.statistics import Tally
 
 # Forms are remembered: nobody writes so much around a result but to fill our memory.
@@ -74,8 +73,6 @@ class WebSocketRpcExpress(Express):
         "_drawn",
         "_forms",
         "_frame",
-        "_id_mask",
-        "_id_step",
         "_notes",
         "_place",
         "_pool",
@@ -101,7 +98,6 @@ class WebSocketRpcExpress(Express):
         self._text_bytes = text_bytes
         self._pool = text_pool(text_bytes)
         self._place = shared_place(text_bytes)
-        self._id_step, self._id_mask = request_ids.step, request_ids.mask
 
     def opened(self, fd: int, exchange: Any) -> None:
         self._forms[fd] = _NO_FORMS
