@@ -8,8 +8,11 @@
 *Truth* is computed: from the delays that the server was told to make, the freeze that it was told to have, the
 schedule of the load, and what a bare blocking socket needs for a round trip to that server here (measured first).
 *Server* is what the server itself noted that it did (and the same round trip): where that is off the truth, the machine
-was busy, and no load generator can do better. *Stock* is what Locust alone reports for the same server, with users that
-are paced by its `constant_throughput`. A figure is right within 1 % or 50 us.
+was busy, and no load generator can do better. *Stock* is what Locust alone reports for the same server: in open load
+its users are paced by `constant_throughput`. A figure is right within 1 % or 50 us.
+
+The server has a processor to itself if there are two or more, on which it never sleeps: beside a client that wakes it,
+the kernel likes to put it on the client's, where each then waits for the other.
 
 Little's law, users = rate x mean(response + think time), is checked in closed load: within 2 %.
 """
@@ -49,6 +52,9 @@ RUN_DEADLINE_S = 180.0
 TRANSPORT_ROUNDS = 1000
 US_PER_NS, NS_PER_S = 1e-3, 1_000_000_000
 
+_PROCESSORS = sorted(os.sched_getaffinity(0))
+SERVERS, CLIENTS = ({_PROCESSORS[-1]}, set(_PROCESSORS[:-1])) if len(_PROCESSORS) > 1 else (set(), set())
+
 Values = NDArray[np.float64]
 
 
@@ -85,14 +91,14 @@ def cases(*, short: bool) -> Iterator[Case]:
         lanes = math.ceil(RATE_PER_S * frozen_s / CLOSED_USERS * 1.2)
         yield Case("1 ms, frozen once", "constant:1", True, long_s, workers, frozen_s, depth=lanes)
         yield Case("1 ms, frozen once", "constant:1", False, long_s, workers, frozen_s, think_s=0.019)
-        for name, delays in (
-            ("constant 20 ms", "constant:20"),
-            ("uniform 10 to 30 ms", "uniform:10:30"),
-            ("exponential, mean 20 ms", "exponential:20"),
-            ("98 % 15 ms, 2 % 200 ms", "two:15:200:0.02"),
+        for name, delays, think_s in (
+            ("constant 20 ms", "constant:20", 0.01),
+            ("uniform 10 to 30 ms", "uniform:10:30", 0.0),
+            ("exponential, mean 20 ms", "exponential:20", 0.0),
+            ("98 % 15 ms, 2 % 200 ms", "two:15:200:0.02", 0.01),
         ):
             yield Case(name, delays, True, short_s, workers, depth=20)
-            yield Case(name, delays, False, short_s, workers)
+            yield Case(name, delays, False, short_s, workers, think_s=think_s)
 
 
 def apart_s(case: Case) -> float:
@@ -112,7 +118,11 @@ def percentiles(values_us: Values) -> dict[float, float]:
 def transport_us() -> float:
     """What a round trip takes beyond the delay: loopback, waking up, and the server's own work. The median."""
     case = Case("", "constant:1", is_open=False, seconds=0)
-    with tempfile.TemporaryDirectory() as folder, delay_server(case, Path(folder) / "log.npy") as host:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        delay_server(case, Path(folder) / "log.npy") as host,
+        on_processors(CLIENTS),
+    ):
         name, port = host.removeprefix("tcp://").split(":")
         frame = struct.pack(">I", 64) + bytes(64)
         with socket.create_connection((name, int(port))) as sock:
@@ -146,12 +156,26 @@ def true_us(case: Case, chosen_us: Values, count: int) -> Values:
 
 
 @contextmanager
+def on_processors(chosen: set[int]) -> Iterator[None]:
+    """Whatever is started within keeps to these processors."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
 def delay_server(case: Case, log: Path) -> Iterator[str]:
     """Its address, for Locust's --host."""
     command = [sys.executable, "-m", "benchmarks.targets.delays", "--delays", case.delays, "--log", str(log)]
     if case.freeze_s:
         command += ["--freeze", f"{case.seconds / 3}:{case.freeze_s}"]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if SERVERS:
+        command += ["--awake"]
+    with on_processors(SERVERS):
+        server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         yield "tcp://" + server.stdout.readline().split()[-1]
@@ -168,26 +192,29 @@ def locust(case: Case, host: str, *arguments: str, **environment: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         command += ["--processes", str(case.workers), "--master-bind-port", port, "--master-port", port]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=case.seconds + RUN_DEADLINE_S,
-        check=False,
-    )
+    environment |= {"ACCURACY_THINK_S": str(case.think_s), "ACCURACY_APART_S": str(apart_s(case))}
+    with on_processors(CLIENTS):
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=case.seconds + RUN_DEADLINE_S,
+            check=False,
+        )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def measure(case: Case, directory: Path, transport: float) -> Outcome:
+def measure(case: Case, directory: Path, transport: float, *options: str) -> Outcome:
+    """`options`: more of Locust's command line, for our users."""
     log = directory / "delays.npy"
-    options = ["--run-dir", str(directory / "run")]
+    options += ("--run-dir", str(directory / "run"))
     if case.is_open:
-        options += ["--rate", str(RATE_PER_S), "--depth", str(case.depth), "--timeout", "60"]
+        options += ("--rate", str(RATE_PER_S), "--depth", str(case.depth), "--timeout", "60")
     with delay_server(case, log) as host:
-        locust(case, host, *options, ACCURACY_THINK_S=str(case.think_s), ACCURACY_APART_S=str(apart_s(case)))
+        locust(case, host, *options)
     run = RunDirectory.open(directory / "run")
     store = LatencyStore.load(run)
     name = "envelope echo"
@@ -211,10 +238,8 @@ def measure(case: Case, directory: Path, transport: float) -> Outcome:
 def stock(case: Case, directory: Path) -> dict[float, float]:
     """What Locust's own table says."""
     path = directory / "stock"
-    # Without think time the pace is the server's; with it, or at a rate, as many a second as our users have.
-    per_user = RATE_PER_S / CLOSED_USERS if case.is_open or case.think_s else 0
+    per_user = RATE_PER_S / CLOSED_USERS if case.is_open else 0
     environment = {"ACCURACY_USER": "stock", "ACCURACY_PER_USER_S": str(per_user)}
-    environment["ACCURACY_APART_S"] = str(apart_s(case))
     with delay_server(case, directory / "stock.npy") as host:
         locust(case, host, "--json-file", str(path), **environment)
     (row,) = json.loads(path.with_suffix(".json").read_text())
@@ -317,9 +342,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--kind", choices=["open", "closed"], help="only open or only closed load")
     parser.add_argument("--workers", type=int, help="only with so many workers")
+    parser.add_argument("--engine", action="store_true", help="our users in the engine")
     arguments = parser.parse_args()
     machine = f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     machine += f", load average {os.getloadavg()[0]:.1f} at the start"
+    machine += "; users in the engine" if arguments.engine else ""
+    engine = ["--engine"] if arguments.engine else []
     print(machine)
     transport = transport_us()
     print(f"a bare socket's round trip takes {transport:.0f} us beyond the delay")
@@ -331,8 +359,10 @@ def main() -> None:
             continue
         if arguments.kind not in (None, "open" if case.is_open else "closed"):
             continue
+        if engine and case.think_s:
+            continue  # there is no think time in the engine
         with tempfile.TemporaryDirectory(prefix="accuracy-") as directory:
-            results.append((case, measure(case, Path(directory), transport)))
+            results.append((case, measure(case, Path(directory), transport, *engine)))
             off += show(*results[-1])
             off_server += count_off_server(*results[-1])
         total += len(PERCENTS)

@@ -6,6 +6,7 @@ sorted bucket indices that occur and their counts.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,13 +98,17 @@ class Histogram:
         against overruns. The Python library still rounds to the nearest, which names the last but one of 7,488
         values as p99.99.
         """
+        return self.percentiles_us((percent,))[0]
+
+    def percentiles_us(self, percents: Sequence[float]) -> list[float]:
+        """Several at once, for hardly more than one."""
         total = self.total
         if not total:
-            return 0.0
-        wanted = max(1, math.ceil(math.nextafter(percent, -math.inf) * total / 100))
-        position = int(np.searchsorted(np.cumsum(self.counts), wanted))
-        value = int(highest_equivalent_us(self.indices[min(position, len(self.indices) - 1)][None])[0])
-        return float(min(max(value, self.min_us), self.max_us))
+            return [0.0] * len(percents)
+        wanted = [max(1, math.ceil(math.nextafter(percent, -math.inf) * total / 100)) for percent in percents]
+        positions = np.minimum(np.searchsorted(np.cumsum(self.counts), wanted), len(self.indices) - 1)
+        values = highest_equivalent_us(self.indices[positions])
+        return [float(min(max(value, self.min_us), self.max_us)) for value in values.tolist()]
 
     def pack(self) -> list[object]:
         return [

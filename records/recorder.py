@@ -4,13 +4,21 @@ Before ``start`` it keeps latencies and violations in memory and has no history,
 """
 
 from pathlib import Path
+from typing import Protocol
+from weakref import WeakSet
 
 from records.breakers import BreakerLog
-from records.latency import LatencyLog, LatencyRecorder
+from records.latency import LatencyLog, LatencyRecorder, warm_up
 from records.offered import Offered
 from records.operations import OperationLog
 from records.run_directory import RunDirectory
 from records.violations import ViolationLog
+
+
+class Gatherer(Protocol):
+    """Keeps records for a while and hands them on together."""
+
+    def flush(self) -> None: ...
 
 
 class Recorder:
@@ -24,12 +32,15 @@ class Recorder:
         self.offered = Offered()
         #: How long users have thought between their requests since the run began, all together.
         self.think_ns = 0
+        #: Those who gather in batches (`flush`): what they have is handed on before anything is written.
+        self.gatherers: WeakSet[Gatherer] = WeakSet()
         self.run: RunDirectory | None = None
         self._latency_log: LatencyLog | None = None
 
     def start(self, directory: Path | str, process: str) -> None:
         """Begin a run: from now on everything goes to files named ``process`` in that run directory."""
         self.stop()
+        warm_up()
         self.run = RunDirectory(Path(directory))
         self.run.prepare()
         self.latency.reset()
@@ -41,8 +52,14 @@ class Recorder:
         self.operations = OperationLog(self.run.operations_dir / f"{process}.msgpack", process)
         self._latency_log = LatencyLog(self.run.latency_dir / f"{process}.msgpack", process)
 
+    def gather(self) -> None:
+        """Have everything handed on that is kept in batches."""
+        for gatherer in list(self.gatherers):
+            gatherer.flush()
+
     def flush(self) -> dict[str, object]:
         """Write what has gathered since the last call; gives the latency delta, for the master."""
+        self.gather()
         delta = self.latency.take()
         if self._latency_log:
             self._latency_log.append(delta)

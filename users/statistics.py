@@ -1,9 +1,10 @@
 """What is counted in batches: requests that ended well, for Locust's statistics and for the latency recorder.
 
 Such a request costs a few appends to arrays: when it was meant to go, when it went, when it was answered, and in the
-engine how many others share these three times (those that one recv answered and one send carried). Several times a
-second numpy turns them into what would be there if each had been recorded alone: the same numbers in Locust's tables
-and the same histograms. Whatever did not end well is rare and takes the ordinary way (`users.recording`).
+engine how many others share these three times (those that one recv answered and one send carried). Once a second,
+or several times if they are many, numpy turns them into what would be there if each had been recorded alone: the same
+numbers in Locust's tables and the same histograms. Whatever did not end well is rare and takes the ordinary way
+(`users.recording`).
 
 Locust's `request` event is not fired for what is counted here. Scripted users come here only while nobody but Locust's
 own statistics listens to it; in the engine other listeners hear of failures only.
@@ -21,9 +22,13 @@ from numpy.typing import NDArray
 
 from records.recorder import recorder
 
-# Locust's tables and our records are read once a second. Four times as often keeps each batch small: some
-# milliseconds of numpy at the highest rates.
-FLUSH_EVERY_S: Final = 0.25
+# Locust's tables and our records are read once a second, and the recorder asks for what there is before that. However
+# few requests there are, numpy takes half a millisecond, in which no reply is read: only large batches are handed on
+# in between, so that none takes longer than some milliseconds at the highest rates.
+LOOK_EVERY_S: Final = 0.25
+LARGE: Final = 2_500
+# Where nobody asks (no recorder runs), so many looks after the last time.
+LOOKS_AT_MOST: Final = 5
 # From so many values on, counting them all in one table is faster than sorting them.
 MANY: Final = 1_000
 
@@ -149,9 +154,13 @@ class Statistics:
     def __init__(self, environment: Any) -> None:
         self._environment = environment
         self._tallies: dict[tuple[str, str, int, bool], Tally] = {}
+        self._looks = 0
         # It does not keep the hub from ending.
-        self._timer = get_hub().loop.timer(FLUSH_EVERY_S, FLUSH_EVERY_S, ref=False)
-        self._timer.start(self.flush)
+        self._timer = get_hub().loop.timer(LOOK_EVERY_S, LOOK_EVERY_S, ref=False)
+        self._timer.start(self._look)
+        recorder.gatherers.add(self)
+        environment.events.reset_stats.add_listener(self._on_reset)
+        environment.events.spawning_complete.add_listener(self._on_spawned)
 
     def tally(self, operation: str, request_type: str, name: str, length: int, *, singly: bool = False) -> Tally:
         """The one of this operation; the same for all connections. `singly`: its `counts` stay empty."""
@@ -162,8 +171,23 @@ class Statistics:
         return tally
 
     def flush(self) -> None:
+        """Hand on all that was added."""
+        self._looks = 0
         for tally in list(self._tallies.values()):
             tally.flush()
+
+    def _on_reset(self, **_: Any) -> None:
+        self.flush()  # what was before is reset with all else: Locust does it after this event
+
+    def _on_spawned(self, **_: Any) -> None:
+        if self._environment.reset_stats:  # Locust has done it just now (`--reset-stats`)
+            self.flush()
+            self._environment.stats.reset_all()
+
+    def _look(self) -> None:
+        self._looks += 1
+        if self._looks >= LOOKS_AT_MOST or any(len(tally.returned) >= LARGE for tally in self._tallies.values()):
+            self.flush()
 
 
 def statistics_of(environment: Any) -> Statistics:

@@ -7,13 +7,15 @@ Delays are in milliseconds: `constant:1`, `uniform:LOW:HIGH`, `exponential:MEAN`
 garbage collector. At SIGTERM the log is written, one row per request: received, chosen delay, answered (ns).
 
 It answers all requests side by side. It sleeps until shortly before the next answer is due, and looks at the clock
-from then on. A busy machine makes it late all the same: what it really did is in the log, to be told apart from what
-the load generator says.
+from then on; with `--awake` it never sleeps, which wants a processor of its own (a virtual machine's is woken up to
+some milliseconds late, whatever the timer says). A busy machine makes it late all the same: what it really did is in
+the log, to be told apart from what the load generator says.
 """
 
 import argparse
 import contextlib
 import ctypes
+import gc
 import heapq
 import select
 import signal
@@ -55,8 +57,11 @@ def draw_ns(text: str, seed: int = 1) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 
 class DelayServer:
-    def __init__(self, delays_ns: list[int], freeze: tuple[float, float] | None, log: str) -> None:
+    def __init__(
+        self, delays_ns: list[int], freeze: tuple[float, float] | None, log: str, *, is_awake: bool = False
+    ) -> None:
         self._delays_ns = delays_ns
+        self._longest_sleep_s = 0.0 if is_awake else 0.1
         self._freeze = freeze
         self._log_path = log
         self._log = array("q")
@@ -78,7 +83,7 @@ class DelayServer:
         print(f"delays listening on 127.0.0.1:{self._listener.getsockname()[1]}", flush=True)
         epoll = self._epoll.fileno()
         while not self._stopped:
-            wait_s = 0.1
+            wait_s = self._longest_sleep_s
             if self._due:
                 wait_s = min(wait_s, max(0, self._due[0][0] - AWAKE_NS - time.monotonic_ns()) / NS_PER_S)
             try:
@@ -165,6 +170,7 @@ def main() -> None:
     parser.add_argument("--delays", default="constant:1")
     parser.add_argument("--freeze", default="", metavar="AT:LENGTH")
     parser.add_argument("--log", default="delays.npy")
+    parser.add_argument("--awake", action="store_true")
     arguments = parser.parse_args()
     freeze = None
     if arguments.freeze:
@@ -172,7 +178,9 @@ def main() -> None:
         freeze = (float(at), float(length))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _ONE_NS)
-    DelayServer(draw_ns(arguments.delays).tolist(), freeze, arguments.log).serve()
+    server = DelayServer(draw_ns(arguments.delays).tolist(), freeze, arguments.log, is_awake=arguments.awake)
+    gc.disable()  # going through the delays takes two milliseconds, once a second; nothing here is in a cycle
+    server.serve()
 
 
 if __name__ == "__main__":

@@ -248,17 +248,11 @@ class RunExtension:
             gevent.spawn(self.environment.runner.quit)  # not from the ticker, which the end of the run kills
         self._roll.look()
         if not self.is_master:
-            delta = recorder.flush()
-            users = self.environment.runner.user_count
-            lanes = lanes_of(self.environment, users)
-            self._little.gather(delta)
-            self._little.look(users, lanes, recorder.think_ns, time.monotonic_ns())
-            if self._shipper:
-                self._shipper.add(delta)
-            else:
-                self.store.add(delta)
-                self._health.add("standalone", self._probe.take())
-                self._offered.add(recorder.offered.take())
+            # In three parts: what comes in meanwhile is read in between, and not a millisecond or two late.
+            recorder.gather()
+            gevent.sleep(0)
+            self._gather()
+            gevent.sleep(0)
         if self._progress:
             line = progress_line(
                 self.environment.runner,
@@ -270,6 +264,20 @@ class RunExtension:
             )
             self._progress.write(line)
             self._abort_if_missed()
+
+    def _gather(self) -> None:
+        """What this process has recorded since the last time goes where it is added up."""
+        delta = recorder.flush()
+        users = self.environment.runner.user_count
+        lanes = lanes_of(self.environment, users)
+        self._little.gather(delta)
+        self._little.look(users, lanes, recorder.think_ns, time.monotonic_ns())
+        if self._shipper:
+            self._shipper.add(delta)
+        else:
+            self.store.add(delta)
+            self._health.add("standalone", self._probe.take())
+            self._offered.add(recorder.offered.take())
 
     def _abort_if_missed(self) -> None:
         if self._aborted:
@@ -360,6 +368,8 @@ class RunExtension:
 
     def on_reset_stats(self, **_: Any) -> None:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
+        if recorder.run and not self.is_master:
+            self._gather()  # what was before goes with the old ones
         self.store = LatencyStore(self._clock, time.monotonic_ns())
         self._unreported.reset()
 

@@ -1,6 +1,6 @@
 """The timer wakes at the time that it was set to, on both kinds of clockwork."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic_ns
 
 import gevent
@@ -71,3 +71,87 @@ def test_a_closed_timer_is_silent_and_may_be_closed_again(alarm: Alarm) -> None:
     alarm.timer.close()
     gevent.sleep(0.05)
     assert alarm.at_ns == []
+
+
+def test_it_stays_awake_shortly_before_a_time_that_is_far_off_and_for_none_that_is_near(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if due_timer._libc is None:
+        pytest.skip("this system has no timerfd")
+    monkeypatch.setattr(due_timer, "AWAKE_NS", 40 * MS)
+    monkeypatch.setattr(due_timer, "WORTH_NS", 60 * MS)
+    alarm = Alarm()
+    turns = [0]
+    every_turn = gevent.get_hub().loop.check()
+    every_turn.start(lambda: turns.append(turns.pop() + 1))
+
+    def turns_while(act: Callable[[], object]) -> int:
+        turns[0] = 0
+        act()
+        return turns[0]
+
+    def wait_for(ms: int) -> Callable[[], object]:
+        alarm.timer.set(monotonic_ns() + ms * MS)
+        return alarm.wait
+
+    try:
+        far, near = turns_while(wait_for(80)), turns_while(wait_for(50))
+        after = turns_while(lambda: gevent.sleep(0.05))
+        assert near < 50
+        assert after < 50
+        assert far > 200, "forty milliseconds of turns"
+    finally:
+        every_turn.close()
+        alarm.timer.close()
+
+
+def test_what_comes_in_while_it_stays_awake_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    if due_timer._libc is None:
+        pytest.skip("this system has no timerfd")
+    monkeypatch.setattr(due_timer, "AWAKE_NS", 200 * MS)
+    monkeypatch.setattr(due_timer, "WORTH_NS", 0)
+    alarm = Alarm()
+    ours, theirs = gevent.socket.socketpair()
+    served: list[int] = []
+
+    def echo() -> None:
+        while theirs.recv(1):
+            served.append(monotonic_ns())
+            theirs.send(b"y")
+
+    server = gevent.spawn(echo)
+    try:
+        due_ns = monotonic_ns() + 250 * MS
+        alarm.timer.set(due_ns)
+        while monotonic_ns() < due_ns - 20 * MS:
+            ours.send(b"x")
+            assert ours.recv(1) == b"y"
+        at_ns = alarm.wait()
+        assert at_ns >= due_ns
+        assert len(served) > 100, "the event loop went on"
+    finally:
+        ours.close()
+        server.join(DEADLINE_S)
+        theirs.close()
+        alarm.timer.close()
+
+
+@pytest.mark.parametrize("then", ["set anew", "closed"])
+def test_it_may_be_set_anew_or_closed_while_it_stays_awake(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if due_timer._libc is None:
+        pytest.skip("this system has no timerfd")
+    monkeypatch.setattr(due_timer, "AWAKE_NS", 10_000 * MS)
+    monkeypatch.setattr(due_timer, "WORTH_NS", 1_000 * MS)
+    alarm = Alarm()
+    alarm.timer.set(monotonic_ns() + 10_000 * MS)  # awake from now on
+    gevent.sleep(0.01)
+    if then == "closed":
+        alarm.timer.close()
+        gevent.sleep(0.05)
+        assert alarm.at_ns == []
+        return
+    due_ns = monotonic_ns() + 20 * MS
+    alarm.timer.set(due_ns)
+    assert alarm.wait() >= due_ns
+    assert len(alarm.at_ns) == 1
+    alarm.timer.close()
