@@ -8,7 +8,9 @@ together and are answered together are one *batch*: they share their three times
 The moment that anything else arrives (another order, a fragment, a ping, a wrong byte) or does not arrive in time,
 everything under way is *settled down* into the connection's pending map, and the bytes go to the session's parser
 and the client's checks as they would without all this (`users.engine.exchange`): those remain the judges of what is
-wrong. After a while without trouble the connection is tried as a stream again.
+wrong. After a while without trouble the connection is tried as a stream again: when nothing is under way. Only a
+connection at full throttle whose server answers in order is made to wait for that, a moment; elsewhere it would hold up
+requests whose time has come, for as long as the slowest reply takes.
 """
 
 from collections import deque
@@ -54,6 +56,7 @@ class StreamExchange(Exchange):
         "_next_trial",
         "_notes",
         "_places",
+        "_reorders",
         "_trial",
         "streams",
         "unit_bytes",
@@ -100,6 +103,7 @@ class StreamExchange(Exchange):
         self._answered = 0  # places of it that are settled
         self._later: deque[Batch] = deque()
         self._is_streaming = self.streams
+        self._reorders = False  # the server answers in another order, which is its right
         self._trial = 0
         self._next_trial = FIRST_TRIAL_REPLIES
         self._is_aboard = False  # what is under way stands in the engine's columns (`users.engine.express`)
@@ -265,12 +269,20 @@ class StreamExchange(Exchange):
 
     def _outgoing(self) -> bytes:
         if not self._is_streaming and self.streams and self._trial <= 0 and self._ready and not self._is_stopping:
-            # Time to try the stream again: nothing new goes out until all that is under way has come back.
-            if self._pending:
-                return b""
-            if self.at_boundary() and all(request is None for _, request in self._ready):
-                self._is_streaming = True
+            # Time to try the stream again.
+            if not self._pending:
+                if self.at_boundary() and all(request is None for _, request in self._ready):
+                    self._is_streaming = True
+            elif self._instant and not self._reorders:
+                return b""  # nothing new goes out until all that is under way has come back
         return super()._outgoing()
+
+    def _settle(self, replies: Any, now_ns: int) -> None:
+        pending = self._pending
+        if self._by_id and not self._reorders and pending:
+            first = replies[0].request_id
+            self._reorders = first in pending and first != next(iter(pending))
+        super()._settle(replies, now_ns)
 
     def _issue(self, ready: list[Ready]) -> bytes:
         if not self._is_streaming:

@@ -11,6 +11,7 @@ from locust.env import Environment
 from records.violations import SHAPE
 from users.engine.columns import Columns
 from users.engine.envelope import EnvelopeExchange
+from users.engine.stream import FIRST_TRIAL_REPLIES
 from users.envelope import EnvelopeClient
 from users.failures import RequestFailure
 from users.session import Stray
@@ -42,9 +43,10 @@ class FakeEngine:
 
 
 class AtOnce:
-    """No think time."""
+    """No think time. `instant` False: the exchange does not know that there is none, as in open load."""
 
-    instant = True
+    def __init__(self, instant: bool = True) -> None:
+        self.instant = instant
 
     def freed(self, exchange: Any, places: int, now_ns: int) -> list[int]:
         return [now_ns] * places
@@ -59,7 +61,12 @@ class Talk:
     """An exchange of envelope echoes and the other end of its socket."""
 
     def __init__(
-        self, depth: int, engine: Any = None, payload_bytes: int = 64, sockets: tuple[Any, Any] | None = None
+        self,
+        depth: int,
+        engine: Any = None,
+        payload_bytes: int = 64,
+        sockets: tuple[Any, Any] | None = None,
+        turns: AtOnce | None = None,
     ) -> None:
         options = Namespace(codec="binary", timeout=5.0, connect_deadline=1.0)
         environment = Environment(parsed_options=options)
@@ -74,7 +81,7 @@ class Talk:
         client.connection._on_stray = self._stray
         self._tallied = Tally(None, "envelope echo", "envelope", "echo", payload_bytes)
         self.engine: Any = FakeEngine() if engine is None else engine
-        self.exchange = EnvelopeExchange(self.engine, client, depth, AtOnce())
+        self.exchange = EnvelopeExchange(self.engine, client, depth, turns or AtOnce())
         ours, self._server = sockets or socket.socketpair()
         ours.setblocking(False)
         self.exchange.begin()
@@ -166,3 +173,52 @@ def test_what_is_sent_after_the_end_reaches_nobody_who_has_the_descriptor_now(ta
         for end in (stranger, other_end):
             with pytest.raises(BlockingIOError):
                 end.recv(1)
+
+
+def _echoes(data: bytes) -> list[bytes]:
+    return [data[place : place + ECHO_BYTES] for place in range(0, len(data), ECHO_BYTES)]
+
+
+@pytest.mark.parametrize("instant", [True, False])
+def test_a_server_that_answers_in_another_order_never_holds_a_request_up(instant: bool) -> None:
+    """Not to try the stream again either: each reply brings the next request at once, for ever."""
+    talk = Talk(4, turns=AtOnce(instant))
+    under_way = _echoes(talk.requests())
+    for number in range(5 * FIRST_TRIAL_REPLIES):
+        reply = under_way.pop(1 + number % 3)
+        following = _echoes(talk.receive(reply))
+        assert len(following) == 1
+        under_way += following
+    assert talk.failures == talk.strays == []
+    assert talk.successes == 5 * FIRST_TRIAL_REPLIES
+    talk.close()
+
+
+def test_a_request_whose_time_has_come_does_not_wait_for_the_stream() -> None:
+    """In order, but in pieces: a load by the clock goes on as if nothing had been; one at full throttle waits once."""
+    waits = {}
+    for instant in (True, False):
+        talk = Talk(4, turns=AtOnce(instant))
+        under_way = _echoes(talk.requests())
+        talk.exchange.settle_down()  # as a ping would
+        waits[instant] = 0
+        for _ in range(2 * FIRST_TRIAL_REPLIES):
+            following = _echoes(talk.receive(under_way.pop(0)))
+            waits[instant] += not following
+            under_way += following
+        assert talk.failures == talk.strays == []
+        assert len(under_way) == 4
+        assert talk.exchange._is_streaming == instant
+        talk.close()
+    assert waits == {True: 3, False: 0}
+
+
+def test_the_stream_is_tried_again_whenever_nothing_is_under_way() -> None:
+    talk = Talk(4, turns=AtOnce(instant=False))
+    due = talk.requests()
+    talk.exchange.settle_down()
+    for _ in range(FIRST_TRIAL_REPLIES):
+        assert not talk.exchange._is_streaming
+        due = talk.receive(due)
+    assert talk.exchange._is_streaming
+    talk.close()
