@@ -82,6 +82,7 @@ class Engine:
         self._to_sweep: list[_Wire] = []
         self._sweeps_due = 0  # of those, how many before the next tick
         self._soon: Any = None  # a timer
+        self._full_turn_in: int | None = None  # the round of the event loop in which a turn took all its time
         self._greenlet: Any = None
         self.longest_turn_ns = 0
 
@@ -177,9 +178,13 @@ class Engine:
     def _wake(self) -> None:
         # While an exchange's own code waits for something (a listener of Locust's events that blocks), the engine
         # is not waiting here, and must not be woken there.
-        if self._is_waiting:
-            self._is_waiting = False
-            self._greenlet.switch()
+        if not self._is_waiting:
+            return
+        if self._full_turn_in is not None and self._full_turn_in == self._round():
+            self._come_back()  # a timer and the readiness may both have called; the others' turn is between two of ours
+            return
+        self._is_waiting = False
+        self._greenlet.switch()
 
     def _run(self) -> None:
         while self._readiness is not None:
@@ -191,11 +196,17 @@ class Engine:
                 get_hub().print_exception(self, *sys.exc_info())
             spent_ns = monotonic_ns() - started_ns
             self.longest_turn_ns = max(self.longest_turn_ns, spent_ns)
+            self._full_turn_in = self._round() if spent_ns >= TURN_NS else None
             if self._readiness is not None:
                 if self._left or self._sweeps_due:
                     self._come_back()
                 self._is_waiting = True
                 self._hub_switch()
+
+    def _round(self) -> int | None:
+        """Which round of the event loop this is; None where it does not count them (libuv)."""
+        number: int | None = getattr(self._loop, "iteration", None)
+        return number
 
     def _come_back(self) -> None:
         """Have another turn soon. A timer, not a callback: gevent runs many of those before it looks at descriptors."""

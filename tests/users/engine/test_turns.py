@@ -128,6 +128,32 @@ def test_ends_of_many_connections_are_spread_over_turns(engine: CountingEngine, 
     assert max(turns.values()) <= TURN_NS / COST_NS + 1
 
 
+def test_the_hub_has_its_turn_after_each_one_of_the_engine(engine: CountingEngine, descriptors: list[int]) -> None:
+    """Whatever calls the engine in one round of the event loop: its descriptors, the timer by which it comes back, its
+    ticker, an alarm."""
+    event_loop = gevent.get_hub().loop
+    rounds: list[int] = []
+
+    class Noting(Costly):
+        def on_eof(self) -> None:
+            rounds.append(event_loop.iteration)
+            super().on_eof()
+
+    ticking = event_loop.timer(0.001, 0.001)
+    ticking.start(engine._wake)
+    try:
+        for fd in descriptors:
+            anything: Any = Noting(engine, fd)
+            engine.add(anything, fd, lambda _: b"")
+            os.eventfd_write(fd, 1)
+        for _ in range(20):
+            engine.at(0, lambda: None)
+        _wait_for(lambda: len(rounds) == len(descriptors))
+    finally:
+        ticking.close()
+    assert max(Counter(rounds).values()) <= TURN_NS / COST_NS + 1
+
+
 class Faulty(Costly):
     """Its end is a defect of ours."""
 
