@@ -156,6 +156,7 @@ class LocustLoad:
 
     @property
     def count(self) -> int:
+        recorder.gather()
         entries = self.environment.stats.entries
         return sum(entry.num_requests for (name, _), entry in entries.items() if name in COUNTED)
 

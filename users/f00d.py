@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 import gevent
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
-from protocols.f00d import RAW_ACK, TOGGLE, FramedAckDecoder, Packet, RawAckDecoder, encode_packet
+from protocols.f00d import PACKET_TAILS, RAW_ACK, TOGGLE, FramedAckDecoder, RawAckDecoder, packet_heads
 from records.violations import ACK
 from users import options
 from users.client import Client
@@ -31,7 +31,9 @@ from users.protocol_user import ProtocolUser
 from users.session import CodecSession, Session
 from users.transport import Endpoint
 
-_NS_PER_S: Final = 1e9
+#: What is tried again: nothing came back.
+RETRIED: Final = (ConnectFailed, ConnectionLost, ReplyTimeout)
+
 _NS_PER_MS: Final = 1e6
 MSG_ID_CHARS: Final = 16
 
@@ -136,13 +138,14 @@ class F00DClient(Client):
         self._retrying = Retrying(
             stop=stop_after_attempt(self.attempts),
             wait=wait_exponential(multiplier=self.retry_delay_s) + wait_random(0, self.retry_jitter_s),
-            retry=retry_if_exception_type((ConnectFailed, ConnectionLost, ReplyTimeout)),
+            retry=retry_if_exception_type(RETRIED),
             before_sleep=self._before_retry,
             sleep=gevent.sleep,
             reraise=True,
         )
         self._endpoint = endpoint
         self.device_id = user.device_id
+        self._heads = packet_heads(self.device_id)
         self.metrics = DeviceMetrics(self.device_id)
         super().__init__(user, endpoint)
 
@@ -164,10 +167,15 @@ class F00DClient(Client):
             self.pace.refused()
             return False
         self._first_call_ns = self._call.return_ns = self._attempts_made = 0
+        self._first_failure: RequestFailure | None = None
         self._started_ns = monotonic_ns()
         failure: RequestFailure | None = None
         try:
-            self._retrying(self._attempt, state)
+            try:
+                self._attempt(state)
+            except RETRIED as first:
+                self._first_failure = first
+                self._retrying(self._attempt_again, state)
         except RequestFailure as caught:
             failure = caught
         except BaseException:
@@ -184,6 +192,14 @@ class F00DClient(Client):
         self.recording.succeeded(TOGGLE, intended_ns, call_ns, return_ns, length=len(RAW_ACK))
         return True
 
+    def _attempt_again(self, state: bool) -> None:
+        # Tenacity's first attempt is one that was made before it was asked: most need no second, and its objects
+        # are dear.
+        if self._first_failure is not None:
+            first, self._first_failure = self._first_failure, None
+            raise first
+        self._attempt(state)
+
     def _attempt(self, state: bool) -> None:
         metrics, call = self.metrics, self._call
         self._attempts_made += 1
@@ -195,7 +211,7 @@ class F00DClient(Client):
             if not connection.is_open:
                 connection.open(deadline_s=0, attempt_timeout_s=self.connect_timeout_s)
             msg_id = f"{connection.next_id():016x}"
-            data = encode_packet(Packet(TOGGLE, self.device_id, msg_id, state))
+            data = self._heads[state] + msg_id.encode() + PACKET_TAILS[state]
         except ConnectFailed:
             metrics.not_sent.inc()
             raise
@@ -217,9 +233,7 @@ class F00DClient(Client):
             self._first_call_ns = self._first_call_ns or call.call_ns
             if not self._reuses:
                 connection.close_later()
-        metrics.sent.inc()
-        metrics.received.inc()
-        metrics.latency.observe((call.return_ns - call.call_ns) / _NS_PER_S)
+        metrics.acknowledged(call.return_ns - call.call_ns)
 
     def _before_retry(self, state: Any) -> None:
         timed_out = isinstance(state.outcome.exception(), ReplyTimeout)

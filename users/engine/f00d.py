@@ -24,15 +24,13 @@ from users.engine.columns import Columns
 from users.engine.exchange import Request
 from users.engine.express import Express, Times
 from users.engine.stream import StreamExchange
-from users.f00d_metrics import CONNECTION_FAILED, LATENCY_BUCKETS_S, TIMEOUT, samples
+from users.f00d_metrics import CONNECTION_FAILED, LATENCY_BOUNDS_NS, TIMEOUT, samples
 from users.failures import CheckFailed, ConnectFailed, ConnectionLost, ReplyTimeout, RequestFailure
 from users.session import Session
 from users.statistics import Tally
 
-_BOUNDS_NS: Final = [int(bound_s * 1_000_000_000) for bound_s in LATENCY_BUCKETS_S]
-_BUCKETS: Final = len(_BOUNDS_NS) + 1
+_BUCKETS: Final = len(LATENCY_BOUNDS_NS) + 1
 _BETWEEN: Final = ACK_TAIL + ACK_HEAD
-_NS_PER_S: Final = 1e9
 _NS_PER_MS: Final = 1e6
 # Counters are read once in some seconds; handing on costs each device ten microseconds.
 METRICS_EVERY_NS: Final = 1_000_000_000
@@ -117,7 +115,7 @@ class F00DExpress(Express):
         self._count_returned(return_ns)
         self._count_places(1)
         self._intended_ns[fd] = return_ns
-        self._in_bucket[bisect_left(_BOUNDS_NS, return_ns - call_ns)][fd] += 1
+        self._in_bucket[bisect_left(LATENCY_BOUNDS_NS, return_ns - call_ns)][fd] += 1
         self._service_ns[fd] += return_ns - call_ns
         self._ids[fd] = request_id = (self._ids[fd] + self._id_step) & self._id_mask
         self._is_on[fd] = state = self._is_on[fd] ^ 1
@@ -128,7 +126,7 @@ class F00DExpress(Express):
 
     def observe(self, fd: int, count: int, service_ns: int) -> None:
         """For the device's metrics: so many acknowledgements took so long."""
-        self._in_bucket[bisect_left(_BOUNDS_NS, service_ns)][fd] += count
+        self._in_bucket[bisect_left(LATENCY_BOUNDS_NS, service_ns)][fd] += count
         self._service_ns[fd] += count * service_ns
 
     def take_observed(self, fd: int) -> tuple[list[int], int]:
@@ -235,11 +233,7 @@ class F00DExchange(StreamExchange):
 
     def _hand_on_metrics(self) -> None:
         in_bucket, service_ns = self._express.take_observed(self._fd)
-        count = sum(in_bucket)
-        if count:
-            self.metrics.sent.inc(count)
-            self.metrics.received.inc(count)
-            self.metrics.observe_many(in_bucket, service_ns / _NS_PER_S)
+        self.metrics.acknowledged_many(in_bucket, service_ns)
 
     def at_boundary(self) -> bool:
         session: Session = self.session
