@@ -359,8 +359,6 @@ def main() -> None:
             continue
         if arguments.kind not in (None, "open" if case.is_open else "closed"):
             continue
-        if engine and case.think_s:
-            continue  # there is no think time in the engine
         with tempfile.TemporaryDirectory(prefix="accuracy-") as directory:
             results.append((case, measure(case, Path(directory), transport, *engine)))
             off += show(*results[-1])
