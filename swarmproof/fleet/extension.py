@@ -8,7 +8,6 @@ Locust's own reports. Once a second the commanding process writes a line of prog
 
 import logging
 import os
-import secrets
 import socket
 import time
 from pathlib import Path
@@ -23,8 +22,7 @@ from records.latency import LatencyStore
 from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
-from records.run_directory import CONTROL_SOCKET, RUN_JSON, RunDirectory, RunDirectoryError
-from swarmproof.control import ControlError, ask
+from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
 from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
 from swarmproof.fleet.console import print_summary
@@ -34,7 +32,7 @@ from swarmproof.fleet.interrupts import interrupt_in_main_greenlet
 from swarmproof.fleet.last_reports import hear_out
 from swarmproof.fleet.late_join import hold_spawning_until_init
 from swarmproof.fleet.little import LittlesLaw, applies, lanes_of
-from swarmproof.fleet.load_facts import describe_load, scenario_of
+from swarmproof.fleet.load_facts import describe_load
 from swarmproof.fleet.master_watch import MasterWatch, this_process
 from swarmproof.fleet.metrics import MetricsDoor
 from swarmproof.fleet.metrics import add_options as add_metrics_options
@@ -43,6 +41,7 @@ from swarmproof.fleet.pauses import take_pauses_now
 from swarmproof.fleet.progress_line import progress_line
 from swarmproof.fleet.results import Results
 from swarmproof.fleet.roll import Roll
+from swarmproof.fleet.run_home import RunHome, is_same_directory, mark
 from swarmproof.fleet.shipping import Receiver, Shipper
 from swarmproof.fleet.unreported import Unreported
 from swarmproof.judge.verdict import Check
@@ -71,9 +70,7 @@ class RunExtension:
         self.environment = environment
         self.run: RunDirectory | None = None
         self.store = LatencyStore()
-        self.supervised = bool(environment.parsed_options and environment.parsed_options.run_dir)
-        self._home = Path(environment.parsed_options.run_dir).absolute() if self.supervised else None
-        self._first_run = True
+        self._home = RunHome(environment.parsed_options)
         self.problem = ""  # why the last test could not begin
         self._loads = False
         self._progress: ProgressWriter | None = None
@@ -97,6 +94,11 @@ class RunExtension:
         self._process = ""
         self._master_watch = MasterWatch("")
         self._clocks = clocks.attach(environment.runner, lambda: self._process)
+
+    @property
+    def supervised(self) -> bool:
+        """Whether somebody else has told where the records go."""
+        return self._home.is_given
 
     @property
     def health(self) -> Health:
@@ -150,7 +152,7 @@ class RunExtension:
     def _start_commander(self) -> None:
         options = self.environment.parsed_options
         try:
-            self.run = self._make_run_directory(options)
+            self.run = self._home.next(options)
         except RunDirectoryError as error:
             logger.error("%s", error)
             self.problem, self._progress, self._loads = str(error), None, False
@@ -160,13 +162,11 @@ class RunExtension:
             self.environment.process_exit_code = 3
             self.environment.runner.quit()
             return
-        self._first_run = False
         self.problem, self._loads = "", True
         options.run_dir = str(self.run.path.absolute())  # workers get it with the other options
-        options.run_token = secrets.token_hex(8)
+        options.run_token = mark(self.run)
         options.run_master = this_process()
         options.run_users = options.num_users  # Locust keeps this one to itself
-        self.run.file(".token").write_text(options.run_token, encoding="ascii")
         self._clock = read_clock()
         self._health = Health()
         self._offered = Offered(getattr(options, "rate", ""))
@@ -193,40 +193,12 @@ class RunExtension:
             planned = (self.run.read_json(RUN_JSON) or {}).get("thresholds") or {}
             self.run.update_json(RUN_JSON, {"thresholds": {**planned, **self.limits}})
 
-    def _make_run_directory(self, options: Any) -> RunDirectory:
-        if self._home is not None and not self._first_run:
-            return self._next_of_supervisor(self._home)
-        if not (self._home or options.run_dir):
-            return RunDirectory.create("runs", scenario_of(options))
-        path = self._home or Path(options.run_dir)
-        if self.run is not None and path.absolute() == self.run.path.absolute():
-            # Started again from the web UI: a run directory holds one run.
-            return RunDirectory.create(path.parent, scenario_of(options))
-        run = RunDirectory(path.absolute())
-        if any(run.latency_dir.glob("*")):
-            raise RunDirectoryError(f"--run-dir {path} holds a run already; name another")
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-            run.prepare()
-        except OSError as error:
-            raise RunDirectoryError(f"cannot use --run-dir {path}: {error.strerror}; name another") from error
-        return run
-
-    def _next_of_supervisor(self, home: Path) -> RunDirectory:
-        """A directory for a test that was started again: the supervisor makes it, for its faults go there, too."""
-        if not (home / CONTROL_SOCKET).exists():
-            return RunDirectory.create(home.parent, scenario_of(self.environment.parsed_options))
-        try:
-            return RunDirectory(Path(ask(RunDirectory(home), {"command": "next-run"})["run"]))
-        except (ControlError, KeyError) as error:
-            raise RunDirectoryError(f"the test cannot begin: {error}") from error
-
     def _start_worker(self) -> None:
         options = self.environment.parsed_options
         process = f"worker-{socket.gethostname()}-{os.getpid()}"
         directory = Path(getattr(options, "run_dir", "") or "")
         self._shipper = Shipper(process)
-        if not _is_same_directory(directory, getattr(options, "run_token", "")):
+        if not is_same_directory(directory, getattr(options, "run_token", "")):
             directory = self._shipper.local_directory()
         self._master_watch = MasterWatch(getattr(options, "run_master", ""))
         recorder.start(directory, process)
@@ -433,14 +405,6 @@ class RunExtension:
         }
         run.update_json(RUN_JSON, {"load": load})
         return load
-
-
-def _is_same_directory(directory: Path, token: str) -> bool:
-    """Whether the master's run directory is this machine's too: its token is there to be read."""
-    try:
-        return bool(token) and (directory / ".token").read_text(encoding="ascii") == token
-    except OSError:
-        return False
 
 
 def _add_options(parser: Any) -> None:

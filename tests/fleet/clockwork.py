@@ -16,7 +16,7 @@ from records.violations import PAYLOAD
 from swarmproof.fleet import extension
 
 if os.environ.get("CLOCKWORK_NO_SHARED_DISK"):
-    extension._is_same_directory = lambda directory, token: False
+    extension.is_same_directory = lambda directory, token: False
 
 
 if os.environ.get("CLOCKWORK_SLOW_TO_INIT"):
