@@ -44,6 +44,10 @@ class Offered:
             return {}
         return {"issued": self.issued, "dropped": self.dropped, "unissued": self.unissued}
 
+    def lost_about(self, due: int) -> int:
+        """How many of the `due` arrivals of the schedule are in no count: whoever had them is lost."""
+        return max(0, due - (self.issued + self.dropped + self.unissued))
+
     def advice(self) -> str:
         """One sentence when arrivals were dropped, else nothing."""
         if not self.dropped:

@@ -58,6 +58,8 @@ def lost_text(load: dict[str, Any]) -> str:
         parts.append(f"{unreported} requests recorded but not reported are missing from Locust's table only")
     if about:
         parts.append(f"about {about} requests are lost altogether")
+    if arrivals := load.get("lost_arrivals_about"):
+        parts.append(f"about {arrivals} arrivals are in no count: not issued, or not reported")
     who = f"{len(lost)} workers were" if len(lost) > 1 else "one worker was"
     return f"{who} lost: {'; '.join(parts) or 'nothing that was recorded is missing'}"
 

@@ -103,6 +103,19 @@ class Schedule:
     def is_endless(self) -> bool:
         return self._timeline.total == float("inf")
 
+    def due_before(self, offset_ns: int) -> int:
+        """How many arrivals the schedule has before this time."""
+        number = int(self._timeline.position(offset_ns / _NS_PER_S)) // SLOT
+        is_constant = self._kind == CONSTANT
+        count = sum(SLOT if is_constant else self._drawn(slot)[1] for slot in range(number))
+        current = self.slot(number)
+        return count if current is None else count + int(np.searchsorted(current, offset_ns))
+
+    def _drawn(self, number: int) -> tuple[np.random.Generator, int]:
+        """Of a slot of Poisson arrivals: its source of chance, and how many there are."""
+        random = np.random.default_rng((self._seed, number))
+        return random, int(random.poisson(SLOT))
+
     def slot(self, number: int) -> Ints | None:
         """The arrivals of one slot, or None when the schedule is over before it."""
         first = number * SLOT
@@ -112,8 +125,8 @@ class Schedule:
             positions = np.arange(first, first + SLOT, dtype=np.float64)
         else:
             # A Poisson process over an interval: so many points as a Poisson number says, each anywhere in it.
-            random = np.random.default_rng((self._seed, number))
-            positions = first + np.sort(random.random(random.poisson(SLOT))) * SLOT
+            random, count = self._drawn(number)
+            positions = first + np.sort(random.random(count)) * SLOT
         times_s = self._timeline.times_s(positions)
         return np.rint(times_s[np.isfinite(times_s)] * _NS_PER_S).astype(np.int64)
 

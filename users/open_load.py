@@ -223,12 +223,19 @@ def check_options(parsed_options: Any) -> None:
         options.value(parsed_options, name)
 
 
-def from_options(parsed_options: Any, needed: Callable[[], None] | None = None) -> OpenLoad | None:
-    """The open load that the options ask for; None when they ask for none. Raises OptionMistake."""
+def schedule_of(parsed_options: Any) -> Schedule | None:
+    """The arrivals that the options ask for; None when they ask for none. Raises OptionMistake."""
     rate: str = options.value(parsed_options, "rate")
     if not rate:
         return None
     kind = options.value(parsed_options, "arrivals")
-    schedule = Schedule(parse_stages(rate), kind, options.value(parsed_options, "arrivals_seed"))
+    return Schedule(parse_stages(rate), kind, options.value(parsed_options, "arrivals_seed"))
+
+
+def from_options(parsed_options: Any, needed: Callable[[], None] | None = None) -> OpenLoad | None:
+    """The open load that the options ask for; None when they ask for none. Raises OptionMistake."""
+    schedule = schedule_of(parsed_options)
+    if schedule is None:
+        return None
     max_lateness_ns = int(options.value(parsed_options, "max_lateness") * _NS_PER_S)
     return OpenLoad(Arrivals(schedule, max_lateness_ns), needed)

@@ -5,10 +5,12 @@
 
 The master shares equally between the workers that want, from a moment a little ahead on, so that all of them change
 over at the same arrival. The schedule does not move. What a lost worker had not issued of its share until then is
-lost with it. A process alone has all.
+lost with it; so the master can be asked at the end how many arrivals there were (`environment.open_load_due`). A
+process alone has all.
 """
 
 import logging
+from functools import partial
 from time import monotonic_ns
 from typing import Any, Final
 
@@ -18,7 +20,7 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from records.clock import clock_name, read_clock, shift_ns
 from users import open_load
-from users.arrivals import Share
+from users.arrivals import Schedule, Share
 from users.open_load import START_LEAD_NS
 from users.options import OptionMistake
 
@@ -44,20 +46,26 @@ class Master:
         self._told: set[str] = set()
         self._origin_ns = 0
         self._first_ns = 0
+        self._schedule: Schedule | None = None
         self._greenlet: Any = None
 
-    def start(self) -> None:
+    def start(self, schedule: Schedule) -> None:
         self.stop()
         self._wanting = set()
         self._members = []
         self._told = set()
         self._origin_ns = self._first_ns = 0
+        self._schedule = schedule
         self._greenlet = gevent.spawn(self._watch)
 
     def stop(self) -> None:
-        if self._greenlet is not None:
-            self._greenlet.kill()
-            self._greenlet = None
+        if self._greenlet is None:
+            return
+        self._greenlet.kill()
+        self._greenlet = None
+        if self._origin_ns and self._schedule is not None:
+            offset_ns = monotonic_ns() - self._origin_ns
+            self._runner.environment.open_load_due = partial(self._schedule.due_before, offset_ns)
 
     def on_wants(self, msg: Any, **_: Any) -> None:
         if msg.data["wants"]:
@@ -165,10 +173,12 @@ def _on_init(environment: Any, **_: Any) -> None:
     def on_test_start(**_: Any) -> None:
         end()
         environment.open_load_origin_ns = 0  # the schedule's zero, for whoever asks how far it is
+        environment.open_load_due = int
         try:
             if master is not None:
-                if getattr(environment.parsed_options, "rate", ""):
-                    master.start()
+                schedule = open_load.schedule_of(environment.parsed_options)
+                if schedule is not None:
+                    master.start(schedule)
                 return
             environment.open_load = load = open_load.from_options(
                 environment.parsed_options, worker.want if worker is not None else None
@@ -196,6 +206,7 @@ def _on_init(environment: Any, **_: Any) -> None:
 
     environment.open_load = None
     environment.open_load_origin_ns = 0
+    environment.open_load_due = int  # asked, how many arrivals the schedule had until its end; here: none
     environment.events.test_start.add_listener(on_test_start)
     environment.events.test_stopping.add_listener(end)
     environment.events.quitting.add_listener(end)

@@ -387,6 +387,8 @@ class RunExtension:
         roll = self._roll.facts()
         lost = roll["lost_workers"]
         missing = self._unreported.facts(self.store, self.recorded(), lost, roll["unsalvaged_workers"]) if lost else {}
+        if lost and self._offered.rate and hasattr(self.environment, "open_load_due"):
+            missing["lost_arrivals_about"] = self._offered.lost_about(self.environment.open_load_due())
         load: dict[str, Any] = (run.read_json(RUN_JSON) or {}).get("load", {})
         load |= {
             "end_ns": self._end_ns or time.monotonic_ns(),

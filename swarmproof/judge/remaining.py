@@ -31,6 +31,7 @@ _GENERATOR_FACTS = (
     "unissued",
     "unreported_requests",
     "unsalvaged_requests_about",
+    "lost_arrivals_about",
     "clocks",
     "little",
 )

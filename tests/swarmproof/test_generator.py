@@ -30,10 +30,13 @@ def test_drops_say_what_helps_and_lagging_seconds_are_counted() -> None:
 
 def test_lost_workers_say_what_went_with_them() -> None:
     load = {"lost_workers": ["a", "b"], "unreported_requests": 27, "unsalvaged_requests_about": 1000}
-    assert lost_text(load) == (
+    requests = (
         "2 workers were lost: 27 requests recorded but not reported are missing from Locust's table only; "
         "about 1000 requests are lost altogether"
     )
+    assert lost_text(load) == requests
+    arrivals = "; about 2000 arrivals are in no count: not issued, or not reported"
+    assert lost_text({**load, "lost_arrivals_about": 2000}) == requests + arrivals
     assert lost_text({"lost_workers": ["a"], "unreported_requests": 0}) == (
         "one worker was lost: nothing that was recorded is missing"
     )

@@ -140,6 +140,17 @@ def owned_by_somebody(schedule: Schedule, sharings: list[tuple[int, set[int]]], 
     ]
 
 
+@given(
+    rate=st.sampled_from(["8", "1500", "0..3000 in 4s", "2000 for 1s, 0 for 1s, 500", "3000..0 in 3s", "700 for 2.5s"]),
+    kind=st.sampled_from(KINDS),
+    end_ns=st.integers(0, 6 * S),
+)
+@settings(deadline=None)
+def test_how_many_are_due_before_a_time_is_how_many_there_are(rate: str, kind: str, end_ns: int) -> None:
+    schedule = of_rate(rate, kind, seed=5)
+    assert schedule.due_before(end_ns) == len(dues_until(schedule, end_ns))
+
+
 def test_shares_are_of_equal_size() -> None:
     schedule = of_rate("1000")
     counts = []

@@ -16,6 +16,7 @@ import pytest
 from records.latency import LatencyStore
 from records.progress import ProgressReader
 from records.run_directory import RunDirectory
+from swarmproof.generator import generator_lines
 from swarmproof.judge import judge
 from tests.dishonest.envelope_server import EnvelopeServer, pack
 from tests.dishonest.tcp import Peer
@@ -173,6 +174,10 @@ def test_the_share_of_a_worker_that_died_is_taken_over_by_the_others(tmp_path: P
         os.kill(master.pid, signal.SIGTERM)
         assert master.wait(60) in (0, 1), master.log()
     assert lines[-1]["dropped"] == 0
+    load = load_of(run)
+    # Half of the rate, from its last report (every 3 s) until it was missed (after some 3 s) and shared anew (1 s).
+    assert 0 < load["lost_arrivals_about"] < RATE_PER_S / 2 * 30
+    assert f"about {load['lost_arrivals_about']} arrivals are in no count" in "\n".join(generator_lines(load))
 
 
 def free_port() -> int:
