@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 56, 150, 52, 48
+LEFT, RIGHT, TOP, BOTTOM = 56, 164, 52, 48
 # Told apart also by those who see no difference between red and green.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 TICKS_UP = 5
@@ -66,6 +66,9 @@ def _text(x: float, y: float, text: str, attributes: str) -> str:
 
 
 def _short(value: float) -> str:
+    """1,000 as "1k", 1,024 as "1 Ki"."""
+    if value >= 1024 and value % 1024 == 0:
+        return f"{value / 1024:g} Ki"
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
 
