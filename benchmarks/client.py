@@ -152,6 +152,7 @@ class LocustLoad:
     def _tick(self) -> None:
         while True:
             gevent.sleep(1)
+            recorder.gather()
             self.store.add(recorder.flush())
 
     @property

@@ -3,6 +3,7 @@
 Before ``start`` it keeps latencies and violations in memory and has no history, so a user class works anywhere.
 """
 
+import logging
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
@@ -13,6 +14,8 @@ from records.offered import Offered
 from records.operations import OperationLog
 from records.run_directory import RunDirectory
 from records.violations import ViolationLog
+
+logger = logging.getLogger(__name__)
 
 
 class Gatherer(Protocol):
@@ -32,7 +35,7 @@ class Recorder:
         self.offered = Offered()
         #: How long users have thought between their requests since the run began, all together.
         self.think_ns = 0
-        #: Those who gather in batches (`flush`): what they have is handed on before anything is written.
+        #: Those who keep records in batches: `gather` has them hand on what they have.
         self.gatherers: WeakSet[Gatherer] = WeakSet()
         self.run: RunDirectory | None = None
         self._latency_log: LatencyLog | None = None
@@ -53,13 +56,15 @@ class Recorder:
         self._latency_log = LatencyLog(self.run.latency_dir / f"{process}.msgpack", process)
 
     def gather(self) -> None:
-        """Have everything handed on that is kept in batches."""
+        """Have everything handed on that is kept in batches: to `latency`, and to Locust's table at the same time."""
         for gatherer in list(self.gatherers):
-            gatherer.flush()
+            try:
+                gatherer.flush()
+            except Exception:  # it goes through what others may have put into Locust
+                logger.exception("a batch of requests could not be counted")
 
     def flush(self) -> dict[str, object]:
-        """Write what has gathered since the last call; gives the latency delta, for the master."""
-        self.gather()
+        """Write what was handed on since the last call; gives the latency delta, for the master."""
         delta = self.latency.take()
         if self._latency_log:
             self._latency_log.append(delta)
@@ -73,6 +78,7 @@ class Recorder:
         """End the run: flush and close the files."""
         if self.run is None:
             return
+        self.gather()
         self.flush()
         if self.operations:
             self.operations.close()

@@ -24,7 +24,8 @@ _READ: Final = 1  # libev's event mask
 _NS_PER_S: Final = 1_000_000_000
 _EXPIRATIONS_BYTES: Final = 8
 
-#: So long before its time the process stays awake, if it had at least `WORTH_NS` to wait: an eighth of a core at most.
+#: So long before its time the process stays awake, if it had at least `WORTH_NS` to wait: an eighth of a core for each
+#: timer at most.
 AWAKE_NS: Final = 100_000
 WORTH_NS: Final = 8 * AWAKE_NS
 

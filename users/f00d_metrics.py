@@ -104,8 +104,7 @@ samples = _HappyPath()
 
 def start_anew() -> None:
     """Another run begins: forget the last one's numbers."""
-    for device in list(_counting):
-        device.hand_on()
+    _counting.clear()
     for metric in (packets_sent, packets_received, packet_latency_seconds, retransmits, decode_errors):
         metric.clear()
     samples.take()

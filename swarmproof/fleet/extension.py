@@ -50,6 +50,10 @@ logger = logging.getLogger(__name__)
 
 FLUSH_EVERY_S = 1.0
 
+#: Between the parts of what is done then: replies that have come meanwhile are read. Not 0, which gevent takes for a
+#: callback of the same round of its loop.
+PAUSE_S = 0.001
+
 #: The key of our part in Locust's worker reports.
 REPORT_KEY = "swarmproof"
 
@@ -220,11 +224,10 @@ class RunExtension:
             gevent.spawn(self.environment.runner.quit)  # not from the ticker, which the end of the run kills
         self._roll.look()
         if not self.is_master:
-            # In three parts: what comes in meanwhile is read in between, and not a millisecond or two late.
             recorder.gather()
-            gevent.sleep(0)
+            gevent.sleep(PAUSE_S)
             self._gather()
-            gevent.sleep(0)
+            gevent.sleep(PAUSE_S)
         if self._progress:
             line = progress_line(
                 self.environment.runner,
@@ -327,10 +330,10 @@ class RunExtension:
             self._loads, self._end_ns = False, self._stopping_ns or time.monotonic_ns()
             self.store.end_ns = self._end_ns
             if self.environment.web_ui:
-                self._finish()
+                self._finish(is_last=False)
                 thresholds.tell(self.environment, self.run, self.limits, self.recorded)
             elif self.run is not None:  # `quit` comes next, and a master's workers have not been told to stop yet
-                self._note_end(self.run)
+                self._note_end(self.run, is_last=False)
 
     def html_sections(self, theme: str) -> str:
         """For Locust's HTML report."""
@@ -341,6 +344,7 @@ class RunExtension:
     def on_reset_stats(self, **_: Any) -> None:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
         if recorder.run and not self.is_master:
+            recorder.gather()
             self._gather()  # what was before goes with the old ones
         self.store = LatencyStore(self._clock, time.monotonic_ns())
         self._unreported.reset()
@@ -358,7 +362,7 @@ class RunExtension:
             self._metrics.stop()
             self._metrics = None
         self._results.hurry()
-        self._finish()  # the workers' last reports came after test_stop
+        self._finish(is_last=True)  # the workers' last reports came after test_stop
         if self._progress:
             self._progress.close()
             self._progress = None
@@ -376,18 +380,18 @@ class RunExtension:
         assert self.run is not None
         return self._results.store(self.run, self._end_ns or time.monotonic_ns())
 
-    def _finish(self) -> None:
+    def _finish(self, *, is_last: bool) -> None:
         """Write what is made of the whole run; may be called again when more has arrived."""
         if self.run is not None:
-            load = self._note_end(self.run)
+            load = self._note_end(self.run, is_last=is_last)
             self._results.write(self.run, load["end_ns"], load.get("start_time", 0.0))
 
-    def _note_end(self, run: RunDirectory) -> dict[str, Any]:
-        """What run.json says of the load when it is over."""
+    def _note_end(self, run: RunDirectory, *, is_last: bool) -> dict[str, Any]:
+        """What run.json says of the load when it is over. `is_last`: all workers have been heard out."""
         roll = self._roll.facts()
         lost = roll["lost_workers"]
         missing = self._unreported.facts(self.store, self.recorded(), lost, roll["unsalvaged_workers"]) if lost else {}
-        if lost and self._offered.rate and hasattr(self.environment, "open_load_due"):
+        if is_last and lost and self._offered.rate and hasattr(self.environment, "open_load_due"):
             missing["lost_arrivals_about"] = self._offered.lost_about(self.environment.open_load_due())
         load: dict[str, Any] = (run.read_json(RUN_JSON) or {}).get("load", {})
         load |= {

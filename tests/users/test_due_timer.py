@@ -95,8 +95,10 @@ def test_it_stays_awake_shortly_before_a_time_that_is_far_off_and_for_none_that_
         return alarm.wait
 
     try:
-        far, near = turns_while(wait_for(80)), turns_while(wait_for(50))
+        # The best of several: a busy machine may keep the process from turning at all.
+        far = max(turns_while(wait_for(80)) for _ in range(3))
         after = turns_while(lambda: gevent.sleep(0.05))
+        near = turns_while(wait_for(50))
         assert near < 50
         assert after < 50
         assert far > 200, "forty milliseconds of turns"
@@ -128,7 +130,8 @@ def test_what_comes_in_while_it_stays_awake_is_served(monkeypatch: pytest.Monkey
             assert ours.recv(1) == b"y"
         at_ns = alarm.wait()
         assert at_ns >= due_ns
-        assert len(served) > 100, "the event loop went on"
+        awake = [when_ns for when_ns in served if due_ns - 180 * MS < when_ns < due_ns - 20 * MS]
+        assert len(awake) > 50, "the event loop went on"
     finally:
         ours.close()
         server.join(DEADLINE_S)
@@ -152,6 +155,11 @@ def test_it_may_be_set_anew_or_closed_while_it_stays_awake(then: str, monkeypatc
         return
     due_ns = monotonic_ns() + 20 * MS
     alarm.timer.set(due_ns)
+    turns = [0]
+    every_turn = gevent.get_hub().loop.check()
+    every_turn.start(lambda: turns.append(turns.pop() + 1))
     assert alarm.wait() >= due_ns
+    every_turn.close()
     assert len(alarm.at_ns) == 1
+    assert turns[0] < 20, "it slept: what is near is not worth staying awake"
     alarm.timer.close()

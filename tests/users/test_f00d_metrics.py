@@ -62,6 +62,7 @@ def test_a_run_does_not_begin_with_what_the_last_one_had_not_handed_on() -> None
     device = DeviceMetrics("A")
     device.acknowledged(1_000_000)
     f00d_metrics.start_anew()
+    assert not f00d_metrics._counting, "nor is it kept"
     assert value("tcp_comm_packet_sent_total", outcome="success") is None
     DeviceMetrics("A").acknowledged(1_000_000)
     assert value("tcp_comm_packet_sent_total", outcome="success") == 1

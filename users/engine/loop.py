@@ -204,9 +204,9 @@ class Engine:
                 self._hub_switch()
 
     def _round(self) -> int | None:
-        """Which round of the event loop this is; None where it does not count them (libuv)."""
-        number: int | None = getattr(self._loop, "iteration", None)
-        return number
+        """Which round of the event loop this is; None where it does not count them (libuv says -1)."""
+        number: int = getattr(self._loop, "iteration", -1)
+        return number if number >= 0 else None
 
     def _come_back(self) -> None:
         """Have another turn soon. A timer, not a callback: gevent runs many of those before it looks at descriptors."""

@@ -9,8 +9,8 @@ The moment that anything else arrives (another order, a fragment, a ping, a wron
 everything under way is *settled down* into the connection's pending map, and the bytes go to the session's parser
 and the client's checks as they would without all this (`users.engine.exchange`): those remain the judges of what is
 wrong. After a while without trouble the connection is tried as a stream again: when nothing is under way. Only a
-connection at full throttle whose server answers in order is made to wait for that, a moment; elsewhere it would hold up
-requests whose time has come, for as long as the slowest reply takes.
+connection at full throttle whose server has answered in order is made to wait for that, a moment; elsewhere it would
+hold up requests whose time has come, for as long as the slowest reply takes.
 """
 
 from collections import deque
@@ -103,7 +103,7 @@ class StreamExchange(Exchange):
         self._answered = 0  # places of it that are settled
         self._later: deque[Batch] = deque()
         self._is_streaming = self.streams
-        self._reorders = False  # the server answers in another order, which is its right
+        self._reorders = False  # since the last trial the server has answered in another order, which is its right
         self._trial = 0
         self._next_trial = FIRST_TRIAL_REPLIES
         self._is_aboard = False  # what is under way stands in the engine's columns (`users.engine.express`)
@@ -238,8 +238,7 @@ class StreamExchange(Exchange):
         if not self._is_streaming:
             return
         self._is_streaming = False
-        self._trial = self._next_trial
-        self._next_trial = min(self._next_trial * 2, MAX_TRIAL_REPLIES)
+        self._try_later()
         start = self.start_of(self._answered) if self._matched else 0
         if self._matched > start:
             # The parser must know of the reply that has begun to arrive.
@@ -275,6 +274,9 @@ class StreamExchange(Exchange):
                     self._is_streaming = True
             elif self._instant and not self._reorders:
                 return b""  # nothing new goes out until all that is under way has come back
+            elif self._instant:
+                self._try_later()
+                self._reorders = False
         return super()._outgoing()
 
     def _settle(self, replies: Any, now_ns: int) -> None:
@@ -283,6 +285,10 @@ class StreamExchange(Exchange):
             first = replies[0].request_id
             self._reorders = first in pending and first != next(iter(pending))
         super()._settle(replies, now_ns)
+
+    def _try_later(self) -> None:
+        self._trial = self._next_trial
+        self._next_trial = min(self._next_trial * 2, MAX_TRIAL_REPLIES)
 
     def _issue(self, ready: list[Ready]) -> bytes:
         if not self._is_streaming:

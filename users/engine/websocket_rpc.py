@@ -291,11 +291,15 @@ class WebSocketRpcExchange(StreamExchange):
             return out
         pending: dict[Any, Any] = self._pending
         mark, mark_value = self._mark, self._mark_value
+        oldest = next(iter(pending), None)
         good, others = [], []
         for text in texts:
             try:
                 message = orjson.loads(text)
                 request = pending.get(message["id"])
+                if oldest is not None:
+                    self._reorders = self._reorders or (request is not None and request.request_id != oldest)
+                    oldest = None  # the first reply tells
                 result = message["result"]
                 if (
                     request is not None

@@ -22,6 +22,7 @@ from protocols.rpc import INTERNAL_ERROR
 from protocols.websocket import FIN_BINARY, FIN_TEXT, Binary, Text, WebSocketServer, unmasked_frame
 from tests.users.engine.test_express import _bytes_to_read
 from tests.users.in_process import in_process
+from users.engine.stream import FIRST_TRIAL_REPLIES
 from users.f00d import F00DUser
 from users.statistics import statistics_of
 from users.websocket_echo import WebSocketEchoUser
@@ -139,6 +140,15 @@ class Conversation:
             while self.counted() != self.answered and self.exchange.is_open:
                 gevent.sleep(0.0005)
 
+    def answer_in_another_order(self, rounds: int, depth: int) -> None:
+        """One reply at a time, never that to the oldest request. Blocks if a place does not go on at once."""
+        with gevent.Timeout(DEADLINE_S):
+            for number in range(rounds):
+                while len(self._replies) < depth:
+                    self._replies += self._peer.replies(self._sock.recv(65_536))
+                self._send(self._replies.pop(1 + number % (depth - 1)))
+                self.answered += 1
+
     def say(self, data: bytes) -> None:
         """Whatever it is."""
         with gevent.Timeout(DEADLINE_S):
@@ -215,6 +225,29 @@ def test_all_kinds_board_and_stay_aboard(kind: Kind, depth: int) -> None:
         assert not told.bad
     # Calls that cannot be foretold are between the others.
     assert boarded >= (35 if kind.user_class is not WebSocketRpcUser else 5 if depth == 1 else 0)
+
+
+class EchoCallsUser(WebSocketRpcUser):
+    """All of its calls can be foretold."""
+
+    abstract = True
+    engine_mix = {"echo": 1}  # noqa: RUF012
+
+
+MATCHED_BY_ID = {name: kind for name, kind in KINDS.items() if name != "F00D, raw"}
+MATCHED_BY_ID["echo calls"] = Kind(EchoCallsUser, "ws", {}, Calls)
+
+
+@pytest.mark.parametrize("kind", MATCHED_BY_ID.values(), ids=list(MATCHED_BY_ID))
+def test_who_answers_in_another_order_is_never_made_to_wait(kind: Kind) -> None:
+    """Not for the stream to be tried again: that would be in the response times."""
+    with conversation(kind, 4) as (talk, told, _):
+        talk.answer_in_another_order(3 * FIRST_TRIAL_REPLIES, 4)
+        assert not talk.exchange._is_streaming
+        with gevent.Timeout(DEADLINE_S):  # in order from now on: after a while it is a stream again
+            while not talk.exchange._is_streaming:
+                talk.answer(1, 1.0, False)
+        assert not told.bad
 
 
 def test_a_second_acknowledgement_is_not_taken_for_that_of_the_next_packet() -> None:

@@ -154,6 +154,24 @@ def test_the_hub_has_its_turn_after_each_one_of_the_engine(engine: CountingEngin
     assert max(Counter(rounds).values()) <= TURN_NS / COST_NS + 1
 
 
+def test_a_loop_that_does_not_count_its_rounds_is_served_all_the_same(
+    engine: CountingEngine, descriptors: list[int]
+) -> None:
+    """libuv's says -1 in each."""
+
+    class Uncounted:
+        iteration = -1
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(gevent.get_hub().loop, name)
+
+    engine._loop = Uncounted()
+    exchanges = _serve(engine, descriptors)
+    for fd in descriptors:
+        os.eventfd_write(fd, 1)
+    _wait_for(lambda: all(exchange.ended_in for exchange in exchanges))
+
+
 class Faulty(Costly):
     """Its end is a defect of ours."""
 
