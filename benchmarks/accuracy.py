@@ -74,7 +74,7 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All in microseconds by percent."""
+    """All in microseconds by percent; `stock` is empty when it was left out."""
 
     truth: dict[float, float]
     server: dict[float, float]
@@ -223,7 +223,7 @@ def locust(case: Case, host: str, *arguments: str, **environment: str) -> None:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def measure(case: Case, directory: Path, transport: float, *options: str) -> Outcome:
+def measure(case: Case, directory: Path, transport: float, *options: str, with_stock: bool) -> Outcome:
     """`options`: more of Locust's command line, for our users."""
     log = directory / "delays.npy"
     options += ("--run-dir", str(directory / "run"))
@@ -244,7 +244,7 @@ def measure(case: Case, directory: Path, transport: float, *options: str) -> Out
         percentiles(server_us),
         {p: response.percentile_us(p) for p in PERCENTS},
         {p: service.percentile_us(p) for p in PERCENTS},
-        stock(case, directory),
+        stock(case, directory) if with_stock else {},
         count,
         run.read_json(RUN_JSON)["load"],
         "" if case.is_open else little(case, store, name),
@@ -304,7 +304,7 @@ def show(case: Case, outcome: Outcome) -> int:
         )
         print(
             f"p{percent:<6g}{_ms(truth)}{_ms(ours)}{(ours - truth) / truth:>9.2%} {_ms(outcome.service[percent])}"
-            f"{_ms(outcome.server[percent])}{_ms(outcome.stock[percent])}{mark}"
+            f"{_ms(outcome.server[percent])}{_ms(outcome.stock.get(percent, math.nan))}{mark}"
         )
     if outcome.facts.get("dropped"):
         print(f"dropped: {outcome.facts['dropped']}")
@@ -337,7 +337,8 @@ def table(results: Sequence[tuple[Case, Outcome]]) -> str:
         head = [f"{case.name}{frozen}", f"{kind}, {case.workers} worker{plural}"]
         rows = [("truth", outcome.truth), ("the server", outcome.server), ("swarmproof", outcome.ours)]
         rows = [row for row in rows if row[0] != "the server" or not case.freeze_s]
-        for who, figures in (*rows, ("stock Locust", outcome.stock)):
+        rows += [("stock Locust", outcome.stock)] if outcome.stock else []
+        for who, figures in rows:
             cells = [_cell(figures[percent], outcome.truth[percent], case) for percent in PERCENTS]
             lines.append(f"| {' | '.join([*head, who, *cells])} |")
             head = ["", ""]
@@ -356,6 +357,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--kind", choices=["open", "closed"], help="only open or only closed load")
     parser.add_argument("--workers", type=int, help="only with so many workers")
+    parser.add_argument("--without-stock", action="store_true", help="leave stock Locust out: half the time")
     parser.add_argument("--engine", action="store_true", help="our users in the engine")
     arguments = parser.parse_args()
     machine = f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
@@ -377,7 +379,9 @@ def main() -> None:
         if arguments.kind not in (None, "open" if case.is_open else "closed"):
             continue
         with tempfile.TemporaryDirectory(prefix="accuracy-") as directory:
-            results.append((case, measure(case, Path(directory), transport, *engine)))
+            results.append(
+                (case, measure(case, Path(directory), transport, *engine, with_stock=not arguments.without_stock))
+            )
             off += show(*results[-1])
             off_server += count_off_server(*results[-1])
         total += len(PERCENTS)
