@@ -7,6 +7,7 @@ Locust's own reports. Once a second the commanding process writes a line of prog
 """
 
 import logging
+import math
 import os
 import socket
 import time
@@ -49,6 +50,10 @@ from swarmproof.judge.verdict import Check
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY_S = 1.0
+
+#: Where the load is added up it is done so long after each whole second: whoever looks at the seconds that are over
+#: (the live page, the rate) then finds them whole.
+AFTER_THE_SECOND_S = 0.02
 
 #: Between the parts of what is done then: replies that have come meanwhile are read. Not 0, which gevent takes for a
 #: callback of the same round of its loop.
@@ -212,7 +217,8 @@ class RunExtension:
     # -- while it runs -----------------------------------------------------------------------------------------
 
     def _tick_forever(self) -> None:
-        due = time.monotonic()
+        now = time.monotonic()
+        due = now if self.is_worker else math.floor(now) + AFTER_THE_SECOND_S
         while True:
             due += FLUSH_EVERY_S
             gevent.sleep(max(0.0, due - time.monotonic()))

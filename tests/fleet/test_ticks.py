@@ -1,5 +1,6 @@
 """What a process does for itself once a second leaves the event loop its turn in between."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +9,24 @@ import pytest
 from gevent import socket
 
 from records.recorder import recorder
-from swarmproof.fleet.extension import RunExtension
+from swarmproof.fleet.extension import AFTER_THE_SECOND_S, RunExtension
 
 DEADLINE_S = 20
+
+
+def test_a_process_without_workers_reckons_when_a_second_is_over() -> None:
+    """And not in the middle of one, of which the live page would show a part as the whole."""
+    at_s: list[float] = []
+    anything: Any = SimpleNamespace(is_worker=False, _tick=lambda: at_s.append(time.monotonic()))
+    ticker = gevent.spawn(RunExtension._tick_forever, anything)
+    try:
+        with gevent.Timeout(DEADLINE_S):
+            while len(at_s) < 3:
+                gevent.sleep(0.01)
+    finally:
+        ticker.kill()
+    assert all(at % 1 >= AFTER_THE_SECOND_S for at in at_s)
+    assert min(at % 1 for at in at_s) < 0.5, "soon after it"
 
 
 def test_replies_are_read_between_the_parts_of_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
