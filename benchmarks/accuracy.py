@@ -11,8 +11,7 @@ schedule of the load, and what a bare blocking socket needs for a round trip to 
 was busy, and no load generator can do better. *Stock* is what Locust alone reports for the same server: in open load
 its users are paced by `constant_throughput`. A figure is right within 1 % or 50 us.
 
-The server has a processor to itself if there are two or more, on which it never sleeps: beside a client that wakes it,
-the kernel likes to put it on the client's, where each then waits for the other.
+The server has a processor to itself if there are two or more, on which it never sleeps (`benchmarks.cores`).
 
 Little's law, users = rate x mean(response + think time), is checked in closed load: within 2 %.
 """
@@ -38,6 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.cores import ALL_BUT_LAST, LAST, are_several, on_cores
 from benchmarks.targets.delays import draw_ns, exact_timers
 from records.latency import RESPONSE, SERVICE, LatencyStore
 from records.run_directory import RUN_JSON, RunDirectory
@@ -53,9 +53,6 @@ RUN_DEADLINE_S = 180.0
 TRANSPORT_ROUNDS = 1000
 SLEEPS = 8000
 US_PER_NS, NS_PER_S = 1e-3, 1_000_000_000
-
-_PROCESSORS = sorted(os.sched_getaffinity(0))
-SERVERS, CLIENTS = ({_PROCESSORS[-1]}, set(_PROCESSORS[:-1])) if len(_PROCESSORS) > 1 else (set(), set())
 
 Values = NDArray[np.float64]
 
@@ -123,7 +120,7 @@ def transport_us() -> float:
     with (
         tempfile.TemporaryDirectory() as folder,
         delay_server(case, Path(folder) / "log.npy") as host,
-        on_processors(CLIENTS),
+        on_cores(ALL_BUT_LAST),
     ):
         name, port = host.removeprefix("tcp://").split(":")
         frame = struct.pack(">I", 64) + bytes(64)
@@ -142,7 +139,7 @@ def sleep_lateness_us() -> dict[float, float]:
     """How late this machine wakes a process that sleeps and does nothing else."""
     lates_us = []
     exact_timers()
-    with on_processors(CLIENTS):
+    with on_cores(ALL_BUT_LAST):
         due_ns = time.monotonic_ns()
         for _ in range(SLEEPS):
             due_ns = max(due_ns, time.monotonic_ns()) + 1_000_000
@@ -172,25 +169,14 @@ def true_us(case: Case, chosen_us: Values, count: int) -> Values:
 
 
 @contextmanager
-def on_processors(chosen: set[int]) -> Iterator[None]:
-    """Whatever is started within keeps to these processors."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, chosen or before)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@contextmanager
 def delay_server(case: Case, log: Path) -> Iterator[str]:
     """Its address, for Locust's --host."""
     command = [sys.executable, "-m", "benchmarks.targets.delays", "--delays", case.delays, "--log", str(log)]
     if case.freeze_s:
         command += ["--freeze", f"{case.seconds / 3}:{case.freeze_s}"]
-    if SERVERS:
+    if are_several():
         command += ["--awake"]
-    with on_processors(SERVERS):
+    with on_cores(LAST):
         server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -209,7 +195,7 @@ def locust(case: Case, host: str, *arguments: str, **environment: str) -> None:
             port = str(free.getsockname()[1])
         command += ["--processes", str(case.workers), "--master-bind-port", port, "--master-port", port]
     environment |= {"ACCURACY_THINK_S": str(case.think_s), "ACCURACY_APART_S": str(apart_s(case))}
-    with on_processors(CLIENTS):
+    with on_cores(ALL_BUT_LAST):
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -242,8 +228,8 @@ def measure(case: Case, directory: Path, transport: float, *options: str, with_s
     return Outcome(
         percentiles(truth_us),
         percentiles(server_us),
-        {p: response.percentile_us(p) for p in PERCENTS},
-        {p: service.percentile_us(p) for p in PERCENTS},
+        dict(zip(PERCENTS, response.percentiles_us(PERCENTS), strict=True)),
+        dict(zip(PERCENTS, service.percentiles_us(PERCENTS), strict=True)),
         stock(case, directory) if with_stock else {},
         count,
         run.read_json(RUN_JSON)["load"],
@@ -335,8 +321,9 @@ def table(results: Sequence[tuple[Case, Outcome]]) -> str:
         kind = f"open, {RATE_PER_S}/s" if case.is_open else f"closed, {CLOSED_USERS} users"
         plural = "s" if case.workers > 1 else ""
         head = [f"{case.name}{frozen}", f"{kind}, {case.workers} worker{plural}"]
-        rows = [("truth", outcome.truth), ("the server", outcome.server), ("swarmproof", outcome.ours)]
-        rows = [row for row in rows if row[0] != "the server" or not case.freeze_s]
+        rows = [("truth", outcome.truth)]
+        rows += [] if case.freeze_s else [("the server", outcome.server)]
+        rows += [("swarmproof", outcome.ours)]
         rows += [("stock Locust", outcome.stock)] if outcome.stock else []
         for who, figures in rows:
             cells = [_cell(figures[percent], outcome.truth[percent], case) for percent in PERCENTS]

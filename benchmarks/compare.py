@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import graphs, peers
+from benchmarks.cores import FIRST, LAST, on_cores
 
 # A starved machine takes long to start a Python process.
 START_WITHIN_S = 60
@@ -140,25 +141,9 @@ DRAWN_PAYLOADS = (64, 256, 1_024, 4_096, 16_384, 65_536)
 
 
 @contextmanager
-def on_core(number: int) -> Iterator[None]:
-    """What is started within runs on one core: clients on the first, targets on the last. Left to the scheduler, a
-    client and a target that wakes for microseconds share a core for their first seconds, and each waits for the other.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(cores)[number]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
-@contextmanager
 def target(kind: str) -> Iterator[int]:
     """A running target; its port."""
-    with on_core(-1):
+    with on_cores(LAST):
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.targets.fast", kind], stdout=subprocess.PIPE, text=True
         )
@@ -176,7 +161,7 @@ def target(kind: str) -> Iterator[int]:
 def run_client(arguments: list[str]) -> dict[str, Any]:
     """One measurement in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.client", *arguments]
-    with on_core(0):
+    with on_cores(FIRST):
         done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_WITHIN_S, check=False)
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
