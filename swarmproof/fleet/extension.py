@@ -232,7 +232,7 @@ class RunExtension:
         if not self.is_master:
             recorder.gather()
             gevent.sleep(PAUSE_S)
-            self._gather()
+            self._reckon()
             gevent.sleep(PAUSE_S)
         if self._progress:
             line = progress_line(
@@ -246,19 +246,24 @@ class RunExtension:
             self._progress.write(line)
             self._abort_if_missed()
 
-    def _gather(self) -> None:
-        """What this process has recorded since the last time goes where it is added up."""
-        delta = recorder.flush()
+    def _reckon(self) -> None:
+        """What this process has recorded since the last time, and how it stands itself."""
+        self._add_up()
         users = self.environment.runner.user_count
         lanes = lanes_of(self.environment, users)
-        self._little.gather(delta)
         self._little.look(users, lanes, recorder.think_ns, time.monotonic_ns())
+        if not self._shipper:
+            self._health.add("standalone", self._probe.take())
+            self._offered.add(recorder.offered.take())
+
+    def _add_up(self) -> None:
+        """What was recorded goes where it is added up, or on its way there."""
+        delta = recorder.flush()
+        self._little.gather(delta)
         if self._shipper:
             self._shipper.add(delta)
         else:
             self.store.add(delta)
-            self._health.add("standalone", self._probe.take())
-            self._offered.add(recorder.offered.take())
 
     def _abort_if_missed(self) -> None:
         if self._aborted:
@@ -290,9 +295,7 @@ class RunExtension:
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         if self._shipper:
             if recorder.run:
-                delta = recorder.flush()
-                self._little.gather(delta)
-                self._shipper.add(delta)
+                self._add_up()
             data[REPORT_KEY] = self._shipper.take() | {
                 "health": self._probe.take(),
                 "offered": recorder.offered.take(),
@@ -351,7 +354,7 @@ class RunExtension:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
         if recorder.run and not self.is_master:
             recorder.gather()
-            self._gather()  # what was before goes with the old ones
+            self._add_up()  # what was before goes with the old ones
         self.store = LatencyStore(self._clock, time.monotonic_ns())
         self._unreported.reset()
 

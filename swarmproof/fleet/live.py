@@ -205,14 +205,15 @@ class Live:
 
     def _read_seconds(self, store: LatencyStore, start_s: int | None) -> None:
         for at_s, histogram, (ok, failed, unknown, cancelled) in store.by_second(start_s=start_s):
+            p50_us, p99_us = histogram.percentiles_us((50, 99))
             self._seconds[at_s] = Second(
                 at_s,
                 ok,
                 failed,
                 unknown,
                 cancelled,
-                histogram.percentile_us(50),
-                histogram.percentile_us(99),
+                p50_us,
+                p99_us,
                 float(histogram.max_us),
             )
 

@@ -17,12 +17,17 @@ _TOKEN = ".token"
 
 
 class RunHome:
-    """`is_given`: the command line said where the records go."""
+    """Made when the process begins: the options change with each test."""
 
     def __init__(self, parsed_options: Any) -> None:
-        self.is_given = bool(parsed_options and parsed_options.run_dir)
-        self._given = Path(parsed_options.run_dir).absolute() if self.is_given else None
+        given = parsed_options and parsed_options.run_dir
+        self._given = Path(given).absolute() if given else None
         self._last: RunDirectory | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the command line said where the records go."""
+        return self._given is not None
 
     def next(self, options: Any) -> RunDirectory:
         """The directory of the test that begins now. Errors: RunDirectoryError."""

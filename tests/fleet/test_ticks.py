@@ -55,7 +55,7 @@ def test_replies_are_read_between_the_parts_of_a_tick(monkeypatch: pytest.Monkey
         lost_workers=set(),
         _master_watch=SimpleNamespace(has_died=lambda: False),
         _roll=SimpleNamespace(look=lambda: None, lost=set()),
-        _gather=lambda: part("records"),
+        _reckon=lambda: part("records"),
         _progress=SimpleNamespace(write=lambda line: None),
         _start_ns=0,
         _health=None,
