@@ -145,7 +145,7 @@ class F00DClient(Client):
         )
         self._endpoint = endpoint
         self.device_id = user.device_id
-        self._heads = packet_heads(self.device_id)
+        self.heads = packet_heads(self.device_id)
         self.metrics = DeviceMetrics(self.device_id)
         super().__init__(user, endpoint)
 
@@ -211,7 +211,7 @@ class F00DClient(Client):
             if not connection.is_open:
                 connection.open(deadline_s=0, attempt_timeout_s=self.connect_timeout_s)
             msg_id = f"{connection.next_id():016x}"
-            data = self._heads[state] + msg_id.encode() + PACKET_TAILS[state]
+            data = self.heads[state] + msg_id.encode() + PACKET_TAILS[state]
         except ConnectFailed:
             metrics.not_sent.inc()
             raise

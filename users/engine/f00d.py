@@ -18,7 +18,6 @@ from protocols.f00d import (
     TOGGLE,
     Packet,
     encode_packet,
-    packet_heads,
 )
 from users.engine.columns import Columns
 from users.engine.exchange import Request
@@ -152,7 +151,7 @@ class F00DExchange(StreamExchange):
         framed: bool = self.client._framed
         self._express = self._columns.express_of(F00DExpress, framed, self.tally(TOGGLE, len(RAW_ACK)))
         self.unit_bytes = len(ACK_HEAD) + MSG_ID_DIGITS + len(ACK_TAIL) if framed else len(RAW_ACK)
-        self.heads = packet_heads(self.client.device_id)
+        self.heads = self.client.heads
         self.is_on = False  # while it is not open; then the express knows
         self._attempts: int = self.client.attempts
         self.metrics = self.client.metrics
