@@ -79,9 +79,10 @@ def _series(
         histogram = merge(gathered[start])
         ok, failed, unknown, _ = outcomes[start]
         measured = histogram.total > 0
+        p50_us, p99_us = histogram.percentiles_us((50, 99))
         series["t"].append(round(start + width / 2 - zero_s, 3))
-        series["p50"].append(histogram.percentile_us(50) / 1000 if measured else None)
-        series["p99"].append(histogram.percentile_us(99) / 1000 if measured else None)
+        series["p50"].append(p50_us / 1000 if measured else None)
+        series["p99"].append(p99_us / 1000 if measured else None)
         series["max"].append(histogram.max_us / 1000 if measured else None)
         series["ok"].append(round(ok / per_s, 3))
         series["failed"].append(round(failed / per_s, 3))
@@ -190,7 +191,7 @@ def curve_of(histogram: Histogram) -> dict[str, list[float]]:
     reached = [percent for percent in _CURVE if percent < 100 * (1 - 1 / (histogram.total + 1)) or percent <= 50]
     return {
         "x": [1 / (1 - percent / 100) for percent in reached],
-        "ms": [histogram.percentile_us(percent) / 1000 for percent in reached],
+        "ms": [time_us / 1000 for time_us in histogram.percentiles_us(reached)],
     }
 
 
