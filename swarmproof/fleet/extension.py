@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -224,16 +225,16 @@ class RunExtension:
             gevent.sleep(max(0.0, due - time.monotonic()))
             self._tick()
 
-    def _tick(self) -> None:
+    def _tick(self, pause: Callable[[float], None] = gevent.sleep) -> None:
         if self._master_watch.has_died():
             logger.error("the master has died: this worker stops its users, writes its records and ends")
             gevent.spawn(self.environment.runner.quit)  # not from the ticker, which the end of the run kills
         self._roll.look()
         if not self.is_master:
             recorder.gather()
-            gevent.sleep(PAUSE_S)
+            pause(PAUSE_S)
             self._reckon()
-            gevent.sleep(PAUSE_S)
+            pause(PAUSE_S)
         if self._progress:
             line = progress_line(
                 self.environment.runner,
@@ -329,7 +330,7 @@ class RunExtension:
         if self._ticker:
             self._ticker.kill()
             self._ticker = None
-        self._tick()
+        self._tick(lambda _: None)  # there is nothing more to read, and whoever ends the run must not come in between
         if self._clocks:
             self._clocks.stop()
         self._probe.stop()
