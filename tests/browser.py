@@ -90,6 +90,10 @@ def chromium(profile: Path, **options: Any) -> Iterator[Chromium]:
         context.set_default_timeout(WITHIN_MS)
         try:
             yield Chromium(context)
+        except Exception as error:
+            for place, page in enumerate(context.pages):
+                error.add_note(f"{page.url} (screenshot: {keep(page, f'failed-{profile.name}-{place}')})")
+            raise
         finally:
             context.close()
 

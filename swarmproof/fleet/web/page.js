@@ -363,15 +363,24 @@ const MEANS = {
   heal: "Everything that is broken is put right: started again, continued, connected.",
 };
 
+let answered = null; // of the dialog that is open
+
 function confirmed(title, text, yes) {
   const dialog = $("confirm");
+  answered?.(false); // the last one's `close` comes a frame late, perhaps when this one is open already
   setText($("confirm-title"), title);
   setText($("confirm-text"), text);
   setText($("confirm-yes"), yes);
   dialog.returnValue = "no";
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  return new Promise((resolve) => { answered = resolve; });
 }
+
+$("confirm").addEventListener("close", ({ target }) => {
+  if (target.open) return;
+  answered?.(target.returnValue === "yes");
+  answered = null;
+});
 
 async function act(action, label) {
   const target = $("target").value, after = $("heal-after");
@@ -423,6 +432,7 @@ function say(...children) {
 }
 
 async function ask() {
+  let isNew = false;
   try {
     const answer = await fetch("./swarmproof/live", { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
     const kind = answer.headers.get("Content-Type") || "";
@@ -434,15 +444,18 @@ async function ask() {
       if (found.error) throw new Error(found.error);
       data = found;
       lost = 0;
-      say();
-      show();
+      isNew = true;
     }
   } catch {
     lost += 1;
     if (isLost()) say("The web UI does not answer: it has ended, or the network is away. Reconnecting … what is shown is the last that was known.");
   }
-  if (data) buttons();
   setTimeout(ask, EVERY_MS);
+  if (isNew) {
+    say();
+    show();
+  }
+  if (data) buttons();
 }
 
 ask();
