@@ -1,5 +1,6 @@
 """A run directory is made once, found again, and never read half-written."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,13 @@ import pytest
 from records.faults import FaultRecord, append_fault, read_faults
 from records.progress import ProgressReader, ProgressWriter
 from records.recorder import Recorder
-from records.run_directory import FAULTS_JSONL, PROGRESS_JSONL, RunDirectory, RunDirectoryError
+from records.run_directory import (
+    FAULTS_JSONL,
+    PROGRESS_JSONL,
+    RunDirectory,
+    RunDirectoryError,
+    write_atomically,
+)
 from records.violations import DUPLICATE, EXAMPLES_PER_KIND, PAYLOAD, ViolationLog, read_violations
 
 
@@ -54,6 +61,26 @@ def test_json_is_merged_and_damage_is_named(tmp_path: Path) -> None:
     run.file("run.json").write_text("{")
     with pytest.raises(RunDirectoryError, match=r"run\.json is not valid JSON"):
         run.read_json("run.json")
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_ctrl_c_while_a_file_is_written_stays_a_ctrl_c_and_leaves_one_whole_file(
+    is_replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("old")
+    replace = os.replace
+
+    def interrupted(source: str, target: Path) -> None:
+        if is_replaced:
+            replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text() == ("new" if is_replaced else "old")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_last_state_of_a_fault_holds_and_a_half_line_is_skipped(tmp_path: Path) -> None:
