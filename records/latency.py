@@ -1,4 +1,4 @@
-"""Response and service times: recorded raw, folded once a second into histograms, merged without loss.
+"""Response and service times: recorded in histograms by the second, merged without loss.
 
 Response time = return - intended; service time = return - call. Every operation that ended counts in both,
 failed and unknown ones too (a timeout that a user waited for is a latency); cancelled ones are only counted.
@@ -11,9 +11,8 @@ import csv
 import json
 import os
 import time
-from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import msgpack
 import numpy as np
 
 from records.clock import Reading, read_clock, shift_ns
-from records.histogram import Histogram, Ints, merge
+from records.histogram import GrowingHistogram, Histogram, Ints, merge
 from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
 from records.span import Span
 
@@ -35,9 +34,6 @@ OUTCOMES = (OK, FAILED, UNKNOWN, CANCELLED)
 RESPONSE = "response"
 SERVICE = "service"
 
-#: Raw samples kept per operation before they are folded early: bounds memory when nobody calls ``take``.
-FOLD_AFTER_SAMPLES = 65_536
-
 #: Histograms of one second (or of the whole run) that wait until they are merged: many at once cost less than each.
 _MERGE_AT = 16
 
@@ -49,40 +45,28 @@ _NS_PER_US = 1_000
 Delta = dict[str, Any]
 
 
-class _Samples:
-    """Raw times of one operation since the last fold."""
-
-    __slots__ = ("calls", "intended", "others", "returns")
-
-    def __init__(self) -> None:
-        self.intended = array("q")
-        self.calls = array("q")
-        self.returns = array("q")
-        self.others: list[tuple[int, int]] = []  # (return_ns, outcome) of all that are not OK
-
-
 class LatencyRecorder:
     """Records times of operations in this process. Not thread-safe; greenlets are fine."""
 
     def __init__(self) -> None:
-        self._samples: dict[str, _Samples] = {}
-        self._folded: dict[str, dict[int, _Second]] = {}
+        self._seconds: dict[str, dict[int, _Second]] = {}
         self._span: tuple[int, int] | None = None
 
     def record(self, operation: str, intended_ns: int, call_ns: int, return_ns: int, outcome: int = OK) -> None:
         """One ended operation; times are ``time.monotonic_ns()``."""
-        samples = self._samples.get(operation)
-        if samples is None:
-            samples = self._samples[operation] = _Samples()
-        if outcome:
-            samples.others.append((return_ns, outcome))
-            if outcome == CANCELLED:
-                return
-        samples.intended.append(intended_ns)
-        samples.calls.append(call_ns)
-        samples.returns.append(return_ns)
-        if len(samples.returns) >= FOLD_AFTER_SAMPLES:
-            self._fold(operation, samples)
+        seconds = self._seconds.get(operation)
+        if seconds is None:
+            seconds = self._seconds[operation] = {}
+        number = return_ns // _NS_PER_S
+        second = seconds.get(number)
+        if second is None:
+            second = seconds[number] = _Second()
+        second.outcomes[outcome] += 1
+        if outcome == CANCELLED:
+            intended_ns = return_ns
+        else:
+            second.add_one((return_ns - intended_ns) // _NS_PER_US, (return_ns - call_ns) // _NS_PER_US)
+        self._cover(intended_ns, return_ns)
 
     def record_runs(
         self, operation: str, intended_ns: Ints, call_ns: Ints, return_ns: Ints, counts: Ints | None
@@ -91,47 +75,42 @@ class LatencyRecorder:
 
         Folded at once: the caller has gathered them for a while.
         """
-        if len(return_ns):
-            self._cover(int(intended_ns.min()), int(return_ns.max()))
-        seconds = self._folded.setdefault(operation, {})
-        _add_runs(seconds, intended_ns, call_ns, return_ns, counts)
+        for _ in self.record_runs_in_parts(operation, intended_ns, call_ns, return_ns, counts):
+            pass
+
+    def record_runs_in_parts(
+        self, operation: str, intended_ns: Ints, call_ns: Ints, return_ns: Ints, counts: Ints | None
+    ) -> Iterator[None]:
+        """The same in parts, between which the caller may do something else; recorded at the end, all at once."""
+        found = yield from _seconds_of(intended_ns, call_ns, return_ns, counts)
+        if not found:
+            return
+        seconds = self._seconds.setdefault(operation, {})
+        for number, count, response, service in found:
+            second = seconds.setdefault(number, _Second())
+            second.outcomes[OK] += count
+            second.response.append(response)
+            second.service.append(service)
+        self._cover(int(intended_ns.min()), int(return_ns.max()))
 
     def take(self) -> Delta:
         """Everything since the last ``take`` as plain data (msgpack-able); empty ``operations`` when nothing."""
-        for operation, samples in self._samples.items():
-            if samples.returns or samples.others:
-                self._fold(operation, samples)
         operations = {
             operation: {second: bucket.pack() for second, bucket in seconds.items()}
-            for operation, seconds in self._folded.items()
+            for operation, seconds in self._seconds.items()
         }
         span, self._span = self._span, None
-        self._folded = {}
+        self._seconds = {}
         return {"clock": read_clock(), "operations": operations, "span": span}
 
     def reset(self) -> None:
-        self._samples = {}
-        self._folded = {}
+        self._seconds = {}
         self._span = None
 
     def _cover(self, first_ns: int, last_ns: int) -> None:
         """A sample was due at `first_ns` (the earliest of several), one ended at `last_ns` (the latest)."""
-        self._span = _joined(self._span, (first_ns, last_ns))
-
-    def _fold(self, operation: str, samples: _Samples) -> None:
-        seconds = self._folded.setdefault(operation, {})
-        if samples.returns:
-            columns = (samples.intended, samples.calls, samples.returns)
-            intended, calls, returns = (np.frombuffer(column, dtype=np.int64) for column in columns)
-            _add_runs(seconds, intended, calls, returns, None)
-            self._cover(int(intended.min()), int(returns.max()))
-        for return_ns, outcome in samples.others:
-            self._cover(return_ns, return_ns)
-            bucket = seconds.setdefault(return_ns // _NS_PER_S, _Second())
-            bucket.outcomes[outcome] += 1
-            if outcome != CANCELLED:
-                bucket.outcomes[OK] -= 1  # it was counted among the samples above
-        self._samples[operation] = _Samples()
+        if self._span is None or first_ns < self._span[0] or last_ns > self._span[1]:
+            self._span = _joined(self._span, (first_ns, last_ns))
 
 
 def warm_up() -> None:
@@ -142,43 +121,66 @@ def warm_up() -> None:
     scratch.take()
 
 
-def _add_runs(
-    seconds: "dict[int, _Second]", intended_ns: Ints, call_ns: Ints, return_ns: Ints, counts: Ints | None
-) -> None:
-    """Add samples (each `counts` times, or once) to the seconds in which they ended, as OK."""
+#: A second, how many ended well in it, their response and service times.
+_Found = list[tuple[int, int, Histogram, Histogram]]
+
+
+def _seconds_of(
+    intended_ns: Ints, call_ns: Ints, return_ns: Ints, counts: Ints | None
+) -> Generator[None, None, _Found]:
+    """Samples (each `counts` times, or once) by the seconds in which they ended; pauses between two histograms."""
     response_us = (return_ns - intended_ns) // _NS_PER_US
     service_us = (return_ns - call_ns) // _NS_PER_US
     at_second = return_ns // _NS_PER_S
+    found: _Found = []
     for second in np.unique(at_second).tolist():
+        yield
         chosen = at_second == second
         weights = None if counts is None else counts[chosen]
-        bucket = seconds.setdefault(second, _Second())
-        bucket.outcomes[OK] += int(chosen.sum()) if weights is None else int(weights.sum())
-        bucket.response.append(Histogram.of(response_us[chosen], weights))
-        bucket.service.append(Histogram.of(service_us[chosen], weights))
+        number = int(chosen.sum()) if weights is None else int(weights.sum())
+        response = Histogram.of(response_us[chosen], weights)
+        yield
+        found.append((second, number, response, Histogram.of(service_us[chosen], weights)))
+    return found
 
 
 class _Second:
     """One operation in one second: how many ended how, and their histograms, merged when asked for."""
 
-    __slots__ = ("outcomes", "response", "service")
+    __slots__ = ("_one_by_one", "outcomes", "response", "service")
 
     def __init__(self) -> None:
         self.outcomes = [0, 0, 0, 0]
         self.response: list[Histogram] = []
         self.service: list[Histogram] = []
+        self._one_by_one: tuple[GrowingHistogram, GrowingHistogram] | None = None
+
+    def add_one(self, response_us: int, service_us: int) -> None:
+        if self._one_by_one is None:
+            self._one_by_one = GrowingHistogram(), GrowingHistogram()
+        response, service = self._one_by_one
+        response.add(response_us)
+        service.add(service_us)
 
     def compact(self) -> None:
+        if self._one_by_one is not None:
+            response, service = self._one_by_one
+            self.response.append(response.histogram())
+            self.service.append(service.histogram())
+            self._one_by_one = None
         self.response = [merge(self.response)]
         self.service = [merge(self.service)]
 
     def histogram(self, kind: str) -> Histogram:
-        if len(self.response) != 1:
+        if len(self.response) != 1 or self._one_by_one is not None:
             self.compact()
         found: list[Histogram] = getattr(self, kind)
         return found[0]
 
     def pack(self) -> list[Any]:
+        if self._one_by_one is not None and not self.response:
+            response, service = self._one_by_one
+            return [self.outcomes, response.pack(), service.pack()]
         self.compact()
         return [self.outcomes, self.response[0].pack(), self.service[0].pack()]
 

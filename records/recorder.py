@@ -4,6 +4,7 @@ Before ``start`` it keeps latencies and violations in memory and has no history,
 """
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
@@ -21,7 +22,10 @@ logger = logging.getLogger(__name__)
 class Gatherer(Protocol):
     """Keeps records for a while and hands them on together."""
 
-    def flush(self) -> None: ...
+    def parts(self) -> Iterator[None]:
+        """Hand on all that there is, part by part. Whoever begins and does not go on to the end loses nothing: what is
+        left comes first the next time."""
+        ...
 
 
 class Recorder:
@@ -57,9 +61,15 @@ class Recorder:
 
     def gather(self) -> None:
         """Have everything handed on that is kept in batches: to `latency`, and to Locust's table at the same time."""
+        for _ in self.gathering():
+            pass
+
+    def gathering(self) -> Iterator[None]:
+        """The same in parts, between which the caller may do something else."""
         for gatherer in list(self.gatherers):
             try:
-                gatherer.flush()
+                for _ in gatherer.parts():
+                    yield
             except Exception:  # it goes through what others may have put into Locust
                 logger.exception("a batch of requests could not be counted")
 

@@ -3,15 +3,21 @@
 Such a request costs a few appends to arrays: when it was meant to go, when it went, when it was answered, and in the
 engine how many others share these three times (those that one recv answered and one send carried). Once a second,
 or several times if they are many, numpy turns them into what would be there if each had been recorded alone: the same
-numbers in Locust's tables and the same histograms. Whatever did not end well is rare and takes the ordinary way
-(`users.recording`).
+numbers in Locust's tables and the same histograms.
 
-Locust's `request` event is not fired for what is counted here. Scripted users come here only while nobody but Locust's
-own statistics listens to it; in the engine other listeners hear of failures only.
+At low rates each is recorded alone as soon as its event loop has nothing else to do. That takes longer, but nobody
+waits for it, whereas numpy takes a millisecond for what a second brought, however little, in which no reply is read.
+
+Whatever did not end well is rare and takes the ordinary way (`users.recording`). Locust's `request` event is not fired
+for what is counted here. Scripted users come here only while nobody but Locust's own statistics listens to it; in the
+engine other listeners hear of failures only.
 """
 
 import time
 from array import array
+from collections import deque
+from collections.abc import Iterator
+from itertools import repeat
 from time import monotonic_ns
 from typing import Any, Final
 
@@ -22,15 +28,20 @@ from numpy.typing import NDArray
 
 from records.recorder import recorder
 
-# Locust's tables and our records are read once a second, and the recorder asks for what there is before that. However
-# few requests there are, numpy takes half a millisecond, in which no reply is read: only large batches are handed on
-# in between, so that none takes longer than some milliseconds at the highest rates.
 LOOK_EVERY_S: Final = 0.25
+# While no more than this have come from one look to the next, each is recorded alone; so many at a time.
+FEW_IN_A_LOOK: Final = 500
+FEW: Final = 32
+# Locust's tables and our records are read once a second, and the recorder asks for what there is before that. Only
+# large batches are handed on in between, so that none takes longer than some milliseconds at the highest rates.
 LARGE: Final = 2_500
 # Where nobody asks (no recorder runs), so many looks after the last time.
 LOOKS_AT_MOST: Final = 5
 # From so many values on, counting them all in one table is faster than sorting them.
 MANY: Final = 1_000
+# What is handed on in between goes in parts of at least this, and replies are read for a while after each.
+PART_NS: Final = 100_000
+PAUSE_S: Final = 0.001
 
 _NS_PER_MS: Final = 1e6
 _NS_PER_S: Final = 1e9
@@ -78,8 +89,28 @@ class Tally:
         self.returned.append(return_ns)
         self.counts.append(count)
 
-    def flush(self) -> None:
-        """Hand on all that was added. The arrays stay the same objects."""
+    def record_few(self, most: int) -> int:
+        """Record all that was added one by one if they are not more than `most`; how many they were."""
+        counts = self.counts if len(self.counts) else repeat(1, len(self.returned))
+        number = sum(self.counts) if len(self.counts) else len(self.returned)
+        if number > most:
+            return 0
+        rows = list(zip(self.intended, self.call, self.returned, counts, strict=True))
+        lengths_sum, self.lengths_sum = self.lengths_sum, 0
+        for column in (self.intended, self.call, self.returned, self.counts):
+            del column[:]
+        statistics = self._environment.stats
+        record, log = recorder.latency.record, statistics.log_request
+        for intended_ns, call_ns, return_ns, count in rows:
+            for _ in range(count):
+                record(self._operation, intended_ns, call_ns, return_ns)
+                log(self.request_type, self.name, (return_ns - intended_ns) / _NS_PER_MS, self.length)
+        for entry in (statistics.total, statistics.entries[(self.name, self.request_type)]):
+            entry.total_content_length += lengths_sum
+        return number
+
+    def parts(self) -> Iterator[None]:
+        """Hand on all that was added. The arrays stay the same objects, and take what is added between the parts."""
         if not self.returned:
             return
         columns = (self.intended, self.call, self.returned, self.counts)
@@ -89,7 +120,10 @@ class Tally:
         self.lengths_sum = 0
         for column in columns:
             del column[:]
-        recorder.latency.record_runs(self._operation, intended, call, returned, counts)
+        yield
+        for _ in recorder.latency.record_runs_in_parts(self._operation, intended, call, returned, counts):
+            yield
+        yield
         statistics = self._environment.stats
         entries = (statistics.total, statistics.entries[(self.name, self.request_type)])
         feed(entries, intended, returned, counts, lengths_sum)
@@ -155,9 +189,14 @@ class Statistics:
         self._environment = environment
         self._tallies: dict[tuple[str, str, int, bool], Tally] = {}
         self._looks = 0
-        # It does not keep the hub from ending.
-        self._timer = get_hub().loop.timer(LOOK_EVERY_S, LOOK_EVERY_S, ref=False)
+        self._batches: deque[Iterator[None]] = deque()  # those that somebody has begun to hand on
+        loop = get_hub().loop
+        # They do not keep the hub from ending.
+        self._timer = loop.timer(LOOK_EVERY_S, LOOK_EVERY_S, ref=False)
         self._timer.start(self._look)
+        self._again = loop.timer(PAUSE_S, ref=False)
+        self._before_sleeping = loop.prepare(ref=False)
+        self._alone = 0  # requests that were recorded alone since the last look
         recorder.gatherers.add(self)
         environment.events.reset_stats.add_listener(self._on_reset)
         environment.events.spawning_complete.add_listener(self._on_spawned)
@@ -172,9 +211,24 @@ class Statistics:
 
     def flush(self) -> None:
         """Hand on all that was added."""
+        for _ in self.parts():
+            pass
+
+    def parts(self) -> Iterator[None]:
+        """The same in parts. Several may do it at a time, and leave off anywhere: what was begun is not lost."""
         self._looks = 0
-        for tally in list(self._tallies.values()):
-            tally.flush()
+        self._record_few()
+        self._batches.extend(tally.parts() for tally in self._tallies.values() if tally.returned)
+        while self._batches:
+            try:
+                next(self._batches[0])
+            except StopIteration:
+                self._batches.popleft()
+            except Exception:
+                self._batches.popleft()
+                raise
+            else:
+                yield
 
     def _on_reset(self, **_: Any) -> None:
         self.flush()  # what was before is reset with all else: Locust does it after this event
@@ -185,9 +239,32 @@ class Statistics:
             self._environment.stats.reset_all()
 
     def _look(self) -> None:
+        waiting = [len(tally.returned) for tally in self._tallies.values()]
+        if self._alone + sum(waiting) > FEW_IN_A_LOOK:
+            self._before_sleeping.stop()
+        elif not self._before_sleeping.active:
+            self._before_sleeping.start(self._record_few)
+        self._alone = 0
         self._looks += 1
-        if self._looks >= LOOKS_AT_MOST or any(len(tally.returned) >= LARGE for tally in self._tallies.values()):
-            self.flush()
+        if self._looks >= LOOKS_AT_MOST or max(waiting, default=0) >= LARGE:
+            self._go_on(self.parts())
+
+    def _record_few(self) -> None:
+        left = FEW
+        for tally in self._tallies.values():
+            if tally.returned:
+                left -= tally.record_few(left)
+        self._alone += FEW - left
+        if self._alone > FEW_IN_A_LOOK:
+            self._before_sleeping.stop()
+
+    def _go_on(self, parts: Iterator[None]) -> None:
+        end_ns = monotonic_ns() + PART_NS
+        for _ in parts:
+            if monotonic_ns() >= end_ns:
+                self._again.stop()
+                self._again.start(self._go_on, parts)
+                return
 
 
 def statistics_of(environment: Any) -> Statistics:

@@ -11,7 +11,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
 from records.clock import read_clock
-from records.latency import LatencyStore
+from records.latency import Delta, LatencyStore
 from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
 from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
 from swarmproof.fleet import clocks, thresholds
 from swarmproof.fleet.abort import Watch
+from swarmproof.fleet.busy_poll import BusyPoll
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
 from swarmproof.fleet.html_report import extend_html_report
@@ -45,6 +46,7 @@ from swarmproof.fleet.results import Results
 from swarmproof.fleet.roll import Roll
 from swarmproof.fleet.run_home import RunHome, is_same_directory, mark
 from swarmproof.fleet.shipping import Receiver, Shipper
+from swarmproof.fleet.turns import at_once, in_turns
 from swarmproof.fleet.unreported import Unreported
 from swarmproof.judge.verdict import Check
 
@@ -55,10 +57,6 @@ FLUSH_EVERY_S = 1.0
 #: Where the load is added up it is done so long after each whole second: whoever looks at the seconds that are over
 #: (the live page, the rate) then finds them whole.
 AFTER_THE_SECOND_S = 0.02
-
-#: Between the parts of what is done then: replies that have come meanwhile are read. Not 0, which gevent takes for a
-#: callback of the same round of its loop.
-PAUSE_S = 0.001
 
 #: The key of our part in Locust's worker reports.
 REPORT_KEY = "swarmproof"
@@ -80,6 +78,7 @@ class RunExtension:
         self.environment = environment
         self.run: RunDirectory | None = None
         self.store = LatencyStore()
+        self._deltas: list[Delta] = []  # written down, and not yet added up
         self._home = RunHome(environment.parsed_options)
         self.problem = ""  # why the last test could not begin
         self._loads = False
@@ -87,7 +86,8 @@ class RunExtension:
         self._shipper: Shipper | None = None
         self._receiver: Receiver | None = None
         self._ticker: Any = None
-        self._probe = HealthProbe()
+        self._busy_poll = BusyPoll()
+        self._probe = HealthProbe(self._busy_poll.idle_ns)
         self._health = Health()
         self._offered = Offered()
         self._little = LittlesLaw()
@@ -154,6 +154,8 @@ class RunExtension:
             self._start_worker()
         else:
             self._start_commander()
+        if getattr(self.environment.parsed_options, "busy_poll", False) and not self.is_master:
+            self._busy_poll.start()
         self._probe.start()
         self._little.start()
         self._unreported.start()
@@ -223,20 +225,21 @@ class RunExtension:
         while True:
             due += FLUSH_EVERY_S
             gevent.sleep(max(0.0, due - time.monotonic()))
-            self._tick()
+            in_turns(self._tick())
 
-    def _tick(self, pause: Callable[[float], None] = gevent.sleep) -> None:
+    def _tick(self) -> Iterator[None]:
+        """In parts. Whoever does not go on to the end loses nothing: the next tick does it."""
         if self._master_watch.has_died():
             logger.error("the master has died: this worker stops its users, writes its records and ends")
             gevent.spawn(self.environment.runner.quit)  # not from the ticker, which the end of the run kills
         self._roll.look()
         if not self.is_master:
-            recorder.gather()
-            pause(PAUSE_S)
-            self._reckon()
-            pause(PAUSE_S)
+            yield from recorder.gathering()
+            yield
+            yield from self._reckon()
+            yield
         if self._progress:
-            line = progress_line(
+            line = yield from progress_line(
                 self.environment.runner,
                 self.store,
                 self._start_ns,
@@ -244,27 +247,37 @@ class RunExtension:
                 offered=self._offered,
                 lost_workers=len(self._roll.lost),
             )
+            yield
             self._progress.write(line)
             self._abort_if_missed()
 
-    def _reckon(self) -> None:
+    def _reckon(self) -> Iterator[None]:
         """What this process has recorded since the last time, and how it stands itself."""
+        self._write_down()
+        yield
         self._add_up()
+        yield
         users = self.environment.runner.user_count
         lanes = lanes_of(self.environment, users)
         self._little.look(users, lanes, recorder.think_ns, time.monotonic_ns())
         if not self._shipper:
+            yield
             self._health.add("standalone", self._probe.take())
             self._offered.add(recorder.offered.take())
 
     def _add_up(self) -> None:
-        """What was recorded goes where it is added up, or on its way there."""
-        delta = recorder.flush()
-        self._little.gather(delta)
-        if self._shipper:
-            self._shipper.add(delta)
-        else:
-            self.store.add(delta)
+        """What was written down goes where it is added up, or on its way there."""
+        deltas, self._deltas = self._deltas, []
+        for delta in deltas:
+            self._little.gather(delta)
+            if self._shipper:
+                self._shipper.add(delta)
+            else:
+                self.store.add(delta)
+
+    def _write_down(self) -> None:
+        """What was recorded goes into the process's files."""
+        self._deltas.append(recorder.flush())
 
     def _abort_if_missed(self) -> None:
         if self._aborted:
@@ -296,6 +309,7 @@ class RunExtension:
     def on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
         if self._shipper:
             if recorder.run:
+                self._write_down()
                 self._add_up()
             data[REPORT_KEY] = self._shipper.take() | {
                 "health": self._probe.take(),
@@ -330,9 +344,10 @@ class RunExtension:
         if self._ticker:
             self._ticker.kill()
             self._ticker = None
-        self._tick(lambda _: None)  # there is nothing more to read, and whoever ends the run must not come in between
+        at_once(self._tick())  # there is nothing more to read, and whoever ends the run must not come in between
         if self._clocks:
             self._clocks.stop()
+        self._busy_poll.stop()
         self._probe.stop()
         if not self.is_master:
             recorder.stop()
@@ -355,6 +370,7 @@ class RunExtension:
         """Locust's table starts anew; so do the live percentiles. The files keep the whole run."""
         if recorder.run and not self.is_master:
             recorder.gather()
+            self._write_down()
             self._add_up()  # what was before goes with the old ones
         self.store = LatencyStore(self._clock, time.monotonic_ns())
         self._unreported.reset()
@@ -432,6 +448,14 @@ def _add_options(parser: Any) -> None:
         help="run directory to write into; by default runs/<time>-<scenario> is made",
         env_var="SWARMPROOF_RUN_DIR",
         include_in_web_ui=not _given_by_supervisor,
+    )
+    parser.add_argument(
+        "--busy-poll",
+        action="store_true",
+        default=False,
+        help="never sleep while there is load: waking up late is no part of the response times then; "
+        "takes a core for each worker",
+        env_var="SWARMPROOF_BUSY_POLL",
     )
     thresholds.add_options(parser)
     add_metrics_options(parser)

@@ -6,14 +6,13 @@ been (gevent's timers alone account for up to a millisecond).
 """
 
 import time
-from array import array
+from collections.abc import Callable
 from typing import Any
 
 import gevent
-import numpy as np
 
 from records.clock import read_clock, shift_ns
-from records.histogram import Histogram, merge
+from records.histogram import GrowingHistogram, Histogram, merge
 
 PROBE_EVERY_S = 0.05
 
@@ -26,23 +25,28 @@ LAG_LIMIT_S = 0.05
 #: So many seconds with lag are kept by name, the first of a run: an hour of nothing else says enough.
 LAGGED_KEPT = 3_600
 
+_NS_PER_US = 1_000
 _NS_PER_S = 1_000_000_000
 
 
 class HealthProbe:
-    """One process's probe: ``start`` and ``stop`` around a test; ``take`` gives what was seen since the last."""
+    """One process's probe: ``start`` and ``stop`` around a test; ``take`` gives what was seen since the last.
 
-    def __init__(self) -> None:
-        self._lateness_ns = array("q")
+    `idle_cpu_ns`: CPU that the process has spent on waiting (`--busy-poll`), which does not count.
+    """
+
+    def __init__(self, idle_cpu_ns: Callable[[], int] = lambda: 0) -> None:
+        self._idle_cpu_ns = idle_cpu_ns
+        self._lateness = GrowingHistogram()
         self._lagged: set[int] = set()
         self._greenlet: Any = None
         self._cpu_s = self._wall_s = 0.0
 
     def start(self) -> None:
         self.stop()
-        self._lateness_ns = array("q")
+        self._lateness = GrowingHistogram()
         self._lagged = set()
-        self._cpu_s, self._wall_s = time.process_time(), time.monotonic()
+        self._cpu_s, self._wall_s = self._busy_s(), time.monotonic()
         self._greenlet = gevent.spawn(self._probe)
 
     def stop(self) -> None:
@@ -57,23 +61,26 @@ class HealthProbe:
             due_ns += period_ns
             gevent.sleep(max(0.0, (due_ns - time.monotonic_ns()) / _NS_PER_S))
             late_ns = time.monotonic_ns() - due_ns
-            self._lateness_ns.append(late_ns)
+            self._lateness.add(late_ns // _NS_PER_US)
             if late_ns > LAG_LIMIT_S * _NS_PER_S:
                 self._lagged.update(range(due_ns // _NS_PER_S, (due_ns + late_ns) // _NS_PER_S + 1))
             if late_ns > period_ns:  # the turns missed meanwhile were as late as they had been due
                 missed = late_ns // period_ns
-                self._lateness_ns.extend(late_ns - turn * period_ns for turn in range(1, missed + 1))
+                for turn in range(1, missed + 1):
+                    self._lateness.add((late_ns - turn * period_ns) // _NS_PER_US)
                 due_ns += missed * period_ns
+
+    def _busy_s(self) -> float:
+        return time.process_time() - self._idle_cpu_ns() / _NS_PER_S
 
     def take(self) -> dict[str, Any]:
         """Plain data: packed lateness in microseconds, the share of a core used, the seconds that lagged."""
-        cpu_s, wall_s = time.process_time(), time.monotonic()
+        cpu_s, wall_s = self._busy_s(), time.monotonic()
         share = (cpu_s - self._cpu_s) / max(1e-9, wall_s - self._wall_s)
         self._cpu_s, self._wall_s = cpu_s, wall_s
-        lateness = np.frombuffer(self._lateness_ns, dtype=np.int64) // 1000
-        self._lateness_ns = array("q")
+        lateness, self._lateness = self._lateness, GrowingHistogram()
         lagged, self._lagged = sorted(self._lagged), set()
-        return {"lag": Histogram.of(lateness).pack(), "cpu_share": share, "lagged": lagged, "clock": read_clock()}
+        return {"lag": lateness.pack(), "cpu_share": share, "lagged": lagged, "clock": read_clock()}
 
 
 class Health:

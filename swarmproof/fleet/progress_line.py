@@ -1,6 +1,7 @@
 """The line of progress.jsonl that the process commanding a load writes once a second."""
 
 import time
+from collections.abc import Generator
 from typing import Any, Final
 
 from locust.runners import MasterRunner
@@ -16,14 +17,16 @@ _RECENT_S: Final = 3
 
 def progress_line(
     runner: Any, store: LatencyStore, start_ns: int, *, health: Health, offered: Offered, lost_workers: int
-) -> dict[str, Any]:
-    """How the load stands; times of the monotonic clock, `rate` per second."""
+) -> Generator[None, None, dict[str, Any]]:
+    """How the load stands; times of the monotonic clock, `rate` per second. In parts: operations may be many."""
     now_ns = time.monotonic_ns()
-    summary = store.summary()
     elapsed_s = (now_ns - start_ns) / 1e9
-    operations = {}
+    operations, summaries = {}, []
     for name in store.operations():
+        store.histogram(name)  # merges what is new
+        yield
         one = store.summary(name)
+        summaries.append(one)
         operations[name] = {
             "count": one.count,
             "failed": one.failed,
@@ -32,6 +35,9 @@ def progress_line(
             "p50_us": one.p50_us,
             "p99_us": one.p99_us,
         }
+        yield
+    summary = summaries[0] if len(summaries) == 1 else store.summary()
+    yield
     is_master = isinstance(runner, MasterRunner)
     return {
         "at_ns": now_ns,

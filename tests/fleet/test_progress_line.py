@@ -26,7 +26,12 @@ def line_after(seconds: float, begin_ns: int, hung_s: float, monkeypatch: pytest
     store.add(recorder.take())
     monkeypatch.setattr(time, "monotonic_ns", lambda: begin_ns + round((seconds + hung_s) * S))
     runner = SimpleNamespace(state="running", user_count=3, errors={})
-    return progress_line(runner, store, begin_ns, health=Health(), offered=Offered(), lost_workers=0)
+    parts = progress_line(runner, store, begin_ns, health=Health(), offered=Offered(), lost_workers=0)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return dict(end.value)
 
 
 @pytest.mark.parametrize("begin_ms", [100, 500, 900])

@@ -1,6 +1,7 @@
 """What a process does for itself once a second leaves the event loop its turn in between."""
 
 import time
+from collections.abc import Generator, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from gevent import socket
 
 from records.recorder import recorder
+from swarmproof.fleet import turns
 from swarmproof.fleet.extension import AFTER_THE_SECOND_S, RunExtension
+from swarmproof.fleet.turns import in_turns
 
 DEADLINE_S = 20
 
@@ -17,7 +20,7 @@ DEADLINE_S = 20
 def test_a_process_without_workers_reckons_when_a_second_is_over() -> None:
     """And not in the middle of one, of which the live page would show a part as the whole."""
     at_s: list[float] = []
-    anything: Any = SimpleNamespace(is_worker=False, _tick=lambda: at_s.append(time.monotonic()))
+    anything: Any = SimpleNamespace(is_worker=False, _tick=lambda: iter([at_s.append(time.monotonic())]))
     ticker = gevent.spawn(RunExtension._tick_forever, anything)
     try:
         with gevent.Timeout(DEADLINE_S):
@@ -40,10 +43,17 @@ def test_replies_are_read_between_the_parts_of_a_tick(monkeypatch: pytest.Monkey
         read_before[name] = len(read)
         ours.send(b"x")
 
-    batch = SimpleNamespace(flush=lambda: part("batches"))
-    monkeypatch.setattr(recorder, "gatherers", [batch])
+    def batches() -> Iterator[None]:
+        part("a batch")
+        yield
+        part("another")
 
-    def progress_line(*_: Any, **__: Any) -> dict[str, Any]:
+    monkeypatch.setattr(turns, "TURN_NS", 0)
+    monkeypatch.setattr(recorder, "gatherers", [SimpleNamespace(parts=batches)])
+
+    def progress_line(*_: Any, **__: Any) -> Generator[None, None, dict[str, Any]]:
+        part("an operation")
+        yield
         part("progress")
         return {}
 
@@ -55,7 +65,7 @@ def test_replies_are_read_between_the_parts_of_a_tick(monkeypatch: pytest.Monkey
         lost_workers=set(),
         _master_watch=SimpleNamespace(has_died=lambda: False),
         _roll=SimpleNamespace(look=lambda: None, lost=set()),
-        _reckon=lambda: part("records"),
+        _reckon=lambda: iter([part("records")]),
         _progress=SimpleNamespace(write=lambda line: None),
         _start_ns=0,
         _health=None,
@@ -63,9 +73,18 @@ def test_replies_are_read_between_the_parts_of_a_tick(monkeypatch: pytest.Monkey
         _abort_if_missed=lambda: None,
     )
     try:
-        gevent.spawn_later(0.001, RunExtension._tick, anything).get(timeout=DEADLINE_S)
+        gevent.spawn_later(0.001, lambda: in_turns(RunExtension._tick(anything))).get(timeout=DEADLINE_S)
     finally:
         watcher.close()
         ours.close()
         theirs.close()
-    assert read_before == {"batches": 0, "records": 1, "progress": 2}
+    assert read_before == {"a batch": 0, "another": 1, "records": 2, "an operation": 3, "progress": 4}
+
+
+def test_parts_that_take_no_time_are_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of operations do not make a tick that takes longer than its second."""
+    paused = []
+    monkeypatch.setattr(gevent, "sleep", paused.append)
+    monkeypatch.setattr(turns, "TURN_NS", 3600 * 10**9)
+    in_turns(iter([None] * 1000))
+    assert paused == []

@@ -1,6 +1,7 @@
 """Histograms lose nothing when folded, packed, shipped and merged, and agree with the HdrHistogram library."""
 
 import math
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,12 +12,19 @@ from hdrh.log import HistogramLogReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from records.histogram import HIGHEST_US, Histogram, bucket_indices, highest_equivalent_us, lowest_equivalent_us, merge
+from records.histogram import (
+    HIGHEST_US,
+    GrowingHistogram,
+    Histogram,
+    bucket_indices,
+    highest_equivalent_us,
+    lowest_equivalent_us,
+    merge,
+)
 from records.hlog import new_hdr_histogram, read_hlog, to_hdr, write_hlog
 from records.latency import (
     CANCELLED,
     FAILED,
-    FOLD_AFTER_SAMPLES,
     OK,
     SERVICE,
     UNKNOWN,
@@ -41,6 +49,14 @@ def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed(recorded: li
         value = ordered[max(1, math.ceil(Fraction(percent) * len(ordered) / 100)) - 1]
         bucket_end = int(highest_equivalent_us(bucket_indices(np.array([value])))[0])
         assert ours.percentile_us(float(percent)) == min(bucket_end, max(recorded))
+
+
+@given(st.lists(st.integers(min_value=-5, max_value=2 * HIGHEST_US) | st.integers(0, 5_000), max_size=200))
+def test_one_value_after_another_makes_the_same_histogram_as_all_at_once(recorded: list[int]) -> None:
+    growing = GrowingHistogram()
+    for value in recorded:
+        growing.add(value)
+    assert growing.histogram().pack() == Histogram.of(np.array(recorded, dtype=np.int64)).pack()
 
 
 @given(values)
@@ -118,10 +134,15 @@ def test_a_stretch_of_seconds_can_be_asked_for() -> None:
 
 def test_memory_is_bounded_when_nobody_takes() -> None:
     recorder = LatencyRecorder()
-    for number in range(FOLD_AFTER_SAMPLES * 2 + 5):
+    tracemalloc.start()
+    recorder.record("echo", S, S, S)
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(100_000):
         recorder.record("echo", S, S, S + number)
-    assert len(recorder._samples["echo"].returns) < FOLD_AFTER_SAMPLES
-    assert _store(recorder).summary("echo").count == FOLD_AFTER_SAMPLES * 2 + 5
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 100_000, "a byte for each"
+    assert _store(recorder).summary("echo").count == 100_001
 
 
 def test_two_processes_files_add_up_and_a_cut_off_record_is_left_out(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from weakref import WeakSet
 
 import gevent
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from locust.env import Environment
 
 from records.latency import LatencyStore
 from records.recorder import recorder
 from records.run_directory import RunDirectory
 from users import statistics
-from users.statistics import Statistics, Tally
+from users.statistics import FEW, FEW_IN_A_LOOK, Statistics, Tally
 
 DEADLINE_S = 20
 
@@ -43,6 +45,12 @@ def in_locusts_table(environment: Environment) -> int:
     return int(environment.stats.total.num_requests)
 
 
+def await_in_locusts_table(environment: Environment, number: int) -> None:
+    with gevent.Timeout(DEADLINE_S):
+        while in_locusts_table(environment) != number:
+            gevent.sleep(0.001)
+
+
 def test_the_recorder_has_all_that_was_gathered_when_it_writes(environment: Environment, tmp_path: Path) -> None:
     recorder.start(tmp_path, "worker")
     _, tally = a_tally(environment)
@@ -57,7 +65,8 @@ def test_the_recorder_has_all_that_was_gathered_when_it_writes(environment: Envi
 
 def test_a_batch_that_cannot_be_counted_keeps_no_other_from_it(environment: Environment, tmp_path: Path) -> None:
     class Broken:
-        def flush(self) -> None:
+        def parts(self) -> Iterator[None]:
+            yield
             raise ValueError("somebody else's rounding")
 
     broken = Broken()
@@ -69,20 +78,97 @@ def test_a_batch_that_cannot_be_counted_keeps_no_other_from_it(environment: Envi
     assert in_locusts_table(environment) == 3
 
 
-def test_few_are_kept_together_until_somebody_asks_or_a_while_has_passed(
+def test_at_low_rates_each_is_recorded_before_the_loop_sleeps(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statistics, "LOOK_EVERY_S", 3600)
     gathered, tally = a_tally(environment)
-    add(tally, 3)
+    gathered._look()
+    other = gathered.tally("other", "tcp", "other", 8)
+    add(tally, FEW - 1)
+    add(other, 2)  # more than are taken at a time
+    tables = []
+    in_each_round = gevent.get_hub().loop.check()
+    in_each_round.start(lambda: tables.append(in_locusts_table(environment)))
+    await_in_locusts_table(environment, FEW + 1)
+    in_each_round.close()
+    assert next(filter(None, tables)) == FEW - 1
+
+
+def test_at_high_rates_they_are_kept_together(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "LOOK_EVERY_S", 3600)
+    gathered, tally = a_tally(environment)
+    gathered._look()
+    for number in range(0, FEW_IN_A_LOOK, FEW):
+        add(tally, FEW)
+        await_in_locusts_table(environment, number + FEW)
+    add(tally, 1)
+    gevent.sleep(0.01)
+    assert tally.returned, "not even this one: they come too quickly"
+    gathered._look()
+    gathered._look()
+    gevent.sleep(0.01)
+    assert not tally.returned, "they do not any more"
+    add(tally, FEW_IN_A_LOOK + 1)
+    gathered._look()
+    assert len(tally.returned) == FEW_IN_A_LOOK + 1
+
+
+def test_requests_that_share_their_times_are_not_few_when_they_are_many(environment: Environment) -> None:
+    _, tally = a_tally(environment)
+    tally.add(1_000, 2_000, 3_000, FEW + 1)
+    assert tally.record_few(FEW) == 0
+    assert in_locusts_table(environment) == 0
+
+
+def test_some_are_kept_together_until_somebody_asks_or_a_while_has_passed(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "LOOK_EVERY_S", 3600)
+    gathered, tally = a_tally(environment)
+    add(tally, FEW_IN_A_LOOK + 1)
     for _ in range(statistics.LOOKS_AT_MOST - 1):
         gathered._look()
         assert in_locusts_table(environment) == 0
     gathered._look()
-    assert in_locusts_table(environment) == 3
-    add(tally, 3)
+    await_in_locusts_table(environment, FEW_IN_A_LOOK + 1)
+    add(tally, FEW_IN_A_LOOK + 1)
     gathered._look()
-    assert in_locusts_table(environment) == 3, "the while begins anew"
+    gevent.sleep(statistics.PAUSE_S * 3)
+    assert in_locusts_table(environment) == FEW_IN_A_LOOK + 1, "the while begins anew"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20_000_000_000), st.integers(0, 10**9), st.integers(1, 3)), min_size=1, max_size=10
+    ),
+    st.integers(0, 1_000),
+)
+def test_one_by_one_they_are_counted_as_together(requests: list[tuple[int, int, int]], lengths_sum: int) -> None:
+    """`requests`: response time, how much of it before the call, how many share these times."""
+    now_ns = monotonic_ns()
+    recorded, tables = [], []
+    for most in (0, FEW):
+        environment = Environment()
+        tally = Tally(environment, "echo", "tcp", "echo", 64)
+        for response_ns, waited_ns, count in requests:
+            tally.add(now_ns - response_ns, now_ns - response_ns + min(waited_ns, response_ns), now_ns, count)
+        tally.lengths_sum = lengths_sum
+        recorder.latency.reset()
+        assert tally.record_few(most) == min(most, sum(count for _, _, count in requests))
+        for _ in tally.parts():
+            pass
+        recorded.append(recorder.latency.take())
+        tables.append([_of_table(entry) for entry in (environment.stats.total, *environment.stats.entries.values())])
+    assert recorded[0]["operations"] == recorded[1]["operations"]
+    assert recorded[0]["span"] == recorded[1]["span"]
+    assert tables[0] == tables[1]
+
+
+def _of_table(entry: Any) -> list[Any]:
+    facts = [entry.num_requests, entry.total_content_length, pytest.approx(entry.total_response_time)]
+    facts += [entry.min_response_time, entry.max_response_time, dict(entry.response_times)]
+    return [*facts, sum(entry.num_reqs_per_sec.values())]
 
 
 def test_many_are_handed_on_at_the_next_look(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,16 +179,80 @@ def test_many_are_handed_on_at_the_next_look(environment: Environment, monkeypat
     assert in_locusts_table(environment) == 0
     add(tally, 1)
     gathered._look()
-    assert in_locusts_table(environment) == statistics.LARGE
+    await_in_locusts_table(environment, statistics.LARGE)
+
+
+def test_the_loop_has_its_turn_between_the_parts_of_a_batch(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "PART_NS", 0)
+    gathered, tally = a_tally(environment)
+    add(tally, statistics.LARGE)
+    rounds = [0]
+    in_each_round = gevent.get_hub().loop.check()
+    in_each_round.start(lambda: rounds.append(in_locusts_table(environment)))
+    gathered._look()
+    await_in_locusts_table(environment, statistics.LARGE)
+    in_each_round.close()
+    assert rounds.count(0) > 3, "nobody else had a turn meanwhile"
+
+
+def test_a_batch_that_somebody_leaves_off_with_is_counted_once(environment: Environment, tmp_path: Path) -> None:
+    """The ticker of a run is killed at its end, wherever it is."""
+    recorder.start(tmp_path, "worker")
+    gathered, tally = a_tally(environment)
+    for parts_before in range(5):
+        add(tally, FEW + 1)
+        left_off = gathered.parts()
+        for _ in range(parts_before):
+            next(left_off)
+        del left_off
+        add(tally, 1)  # meanwhile
+    recorder.stop()
+    assert in_locusts_table(environment) == 5 * (FEW + 2)
+    assert LatencyStore.load(RunDirectory(tmp_path)).summary("echo").count == 5 * (FEW + 2)
+
+
+def test_two_who_hand_on_at_a_time_count_all_once(environment: Environment) -> None:
+    gathered, tally = a_tally(environment)
+    add(tally, FEW + 3)
+    one = gathered.parts()
+    next(one)
+    add(tally, FEW + 4)
+    other = gathered.parts()
+    next(other)
+    next(one)
+    for _ in one:
+        pass
+    for _ in other:
+        pass
+    assert in_locusts_table(environment) == 2 * FEW + 7
+
+
+def test_a_batch_that_cannot_be_counted_keeps_no_other_of_its_environment(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered, tally = a_tally(environment)
+    other = gathered.tally("other", "tcp", "other", 8)
+    add(tally, FEW + 3)
+    add(other, FEW + 5)
+    feed = statistics.feed
+
+    def broken_once(*arguments: Any) -> None:
+        monkeypatch.setattr(statistics, "feed", feed)
+        raise ValueError("somebody else's rounding")
+
+    monkeypatch.setattr(statistics, "feed", broken_once)
+    recorder.gather()
+    recorder.gather()
+    assert in_locusts_table(environment) == FEW + 5
 
 
 def test_it_looks_by_itself(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "LOOK_EVERY_S", 0.005)
     _, tally = a_tally(environment)
     add(tally, 3)
-    with gevent.Timeout(DEADLINE_S):
-        while in_locusts_table(environment) == 0:
-            gevent.sleep(0.005)
+    await_in_locusts_table(environment, 3)
 
 
 def test_what_was_before_a_reset_does_not_come_after_it(environment: Environment) -> None:

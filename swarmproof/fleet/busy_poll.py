@@ -1,0 +1,68 @@
+"""`--busy-poll`: while there is load, this process's event loop never sleeps.
+
+Who sleeps is woken late: on a virtual machine some 50 us at the median and milliseconds at worst, and that is part of
+every response time that is measured then. A loop that asks again and again instead finds what has come within some
+microseconds. It takes a core of its own; on a core that is shared it lets the others go first at every turn.
+
+The CPU that is spent on asking is counted apart: it says nothing of how close the generator is to its limit.
+"""
+
+import os
+from collections.abc import Callable
+from time import thread_time_ns
+from typing import Any, Final
+
+from gevent import get_hub
+from locust import runners
+
+_yield_processor: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+
+_NEVER: Final = 1_000_000  # percent
+
+#: Where rounds of the loop are not counted: an idle one takes less than this.
+_IDLE_ROUND_NS: Final = 20_000
+
+
+class BusyPoll:
+    """Of one process. ``start`` and ``stop`` around a test; both may be called again."""
+
+    def __init__(self) -> None:
+        self._watcher: Any = None
+        self._loop: Any = None
+        self._round = 0
+        self._last_ns = 0
+        self._warns_from = runners.CPU_WARNING_THRESHOLD
+        self._idle_ns = 0
+
+    def idle_ns(self) -> int:
+        """CPU that was spent on nothing but asking, since the process began."""
+        return self._idle_ns
+
+    @property
+    def is_on(self) -> bool:
+        return self._watcher is not None
+
+    def start(self) -> None:
+        if self.is_on:
+            return
+        self._loop = get_hub().loop
+        self._round, self._last_ns = self._loop.iteration, thread_time_ns()
+        self._watcher = self._loop.idle()
+        self._watcher.start(self._turn)
+        runners.CPU_WARNING_THRESHOLD = _NEVER  # it takes all of a core now, which is no reason to warn
+
+    def stop(self) -> None:
+        if self.is_on:
+            self._watcher.close()
+            self._watcher = None
+            runners.CPU_WARNING_THRESHOLD = self._warns_from
+
+    def _turn(self) -> None:
+        """Called by the loop in every round in which it found nothing."""
+        _yield_processor()
+        now_ns = thread_time_ns()
+        number = self._loop.iteration
+        spent_ns = now_ns - self._last_ns
+        if number == self._round + 1 if number >= 0 else spent_ns < _IDLE_ROUND_NS:
+            self._idle_ns += spent_ns
+        self._round, self._last_ns = number, now_ns
