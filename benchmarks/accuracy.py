@@ -346,11 +346,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="only with so many workers")
     parser.add_argument("--without-stock", action="store_true", help="leave stock Locust out: half the time")
     parser.add_argument("--engine", action="store_true", help="our users in the engine")
+    parser.add_argument("--busy-poll", action="store_true", help="our processes never sleep")
     arguments = parser.parse_args()
     machine = f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     machine += f", load average {os.getloadavg()[0]:.1f} at the start"
     machine += "; users in the engine" if arguments.engine else ""
-    engine = ["--engine"] if arguments.engine else []
+    machine += "; --busy-poll" if arguments.busy_poll else ""
+    chosen = ["--engine"] * arguments.engine + ["--busy-poll"] * arguments.busy_poll
     print(machine)
     transport = transport_us()
     print(f"a bare socket's round trip takes {transport:.0f} us beyond the delay")
@@ -367,7 +369,7 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory(prefix="accuracy-") as directory:
             results.append(
-                (case, measure(case, Path(directory), transport, *engine, with_stock=not arguments.without_stock))
+                (case, measure(case, Path(directory), transport, *chosen, with_stock=not arguments.without_stock))
             )
             off += show(*results[-1])
             off_server += count_off_server(*results[-1])
