@@ -37,6 +37,9 @@ SERVICE = "service"
 #: Histograms of one second (or of the whole run) that wait until they are merged: many at once cost less than each.
 _MERGE_AT = 16
 
+#: Of more seconds than this, those that are over are kept small: nobody takes them.
+_TAKEN_WITHIN = 10
+
 _NS_PER_S = 1_000_000_000
 _NS_PER_US = 1_000
 
@@ -60,6 +63,8 @@ class LatencyRecorder:
         number = return_ns // _NS_PER_S
         second = seconds.get(number)
         if second is None:
+            if len(seconds) >= _TAKEN_WITHIN:
+                seconds[next(reversed(seconds))].compact()
             second = seconds[number] = _Second()
         second.outcomes[outcome] += 1
         if outcome == CANCELLED:
@@ -225,6 +230,7 @@ class LatencyStore:
         self._clock = clock or read_clock()
         self.start_ns, self.end_ns = start_ns, end_ns
         self._samples_ns: tuple[int, int] | None = None  # when the first was due, when the last ended
+        self._newest_s: int | None = None
         self._blur_ns = 0  # how far seconds of other clocks lie beside ours
         self._seconds: dict[str, dict[int, _Second]] = defaultdict(dict)
         # The sum over all seconds, kept up to date: a live view asks for it every second.
@@ -269,6 +275,7 @@ class LatencyStore:
             own = self._seconds[operation]
             for second, packed in seconds.items():
                 at_s = int(second) + shift_s
+                self._newest_s = max(self._newest_s or at_s, at_s)
                 outcomes, response, service = packed
                 found = outcomes, Histogram.unpack(response), Histogram.unpack(service)
                 own.setdefault(at_s, _Second()).add(*found)
@@ -283,6 +290,10 @@ class LatencyStore:
         """The monotonic seconds in which something ended, of one operation or of all."""
         names = [operation] if operation is not None else self.operations()
         return sorted({second for name in names for second in self._seconds.get(name, {})})
+
+    def newest_second(self) -> int | None:
+        """The last one in which something ended."""
+        return self._newest_s
 
     def span(self) -> Span:
         """From when to when the load ran; where nobody has told (yet), from its first sample, to its last one."""

@@ -5,7 +5,7 @@ engine how many others share these three times (those that one recv answered and
 or several times if they are many, numpy turns them into what would be there if each had been recorded alone: the same
 numbers in Locust's tables and the same histograms.
 
-At low rates each is recorded alone as soon as its event loop has nothing else to do. That takes longer, but nobody
+At low rates each is recorded alone, before its event loop looks for the next reply. That takes longer, but nobody
 waits for it, whereas numpy takes a millisecond for what a second brought, however little, in which no reply is read.
 
 Whatever did not end well is rare and takes the ordinary way (`users.recording`). Locust's `request` event is not fired
@@ -15,9 +15,10 @@ engine other listeners hear of failures only.
 
 import time
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import accumulate, repeat
 from time import monotonic_ns
 from typing import Any, Final
 
@@ -29,9 +30,9 @@ from numpy.typing import NDArray
 from records.recorder import recorder
 
 LOOK_EVERY_S: Final = 0.25
-# While no more than this have come from one look to the next, each is recorded alone; so many at a time.
+# While no more than this have come from one look to the next, each is recorded alone; so many before each poll.
 FEW_IN_A_LOOK: Final = 500
-FEW: Final = 32
+FEW: Final = 8
 # Locust's tables and our records are read once a second, and the recorder asks for what there is before that. Only
 # large batches are handed on in between, so that none takes longer than some milliseconds at the highest rates.
 LARGE: Final = 2_500
@@ -89,29 +90,41 @@ class Tally:
         self.returned.append(return_ns)
         self.counts.append(count)
 
+    def waiting(self) -> int:
+        """How many requests were added and are not handed on."""
+        return sum(self.counts) if self.counts else len(self.returned)
+
     def record_few(self, most: int) -> int:
-        """Record all that was added one by one if they are not more than `most`; how many they were."""
-        counts = self.counts if len(self.counts) else repeat(1, len(self.returned))
-        number = sum(self.counts) if len(self.counts) else len(self.returned)
-        if number > most:
+        """Record those that were added first one by one, at most so many; how many they were."""
+        columns = (self.intended, self.call, self.returned, self.counts)
+        counts = list(accumulate(self.counts[:most])) if self.counts else range(1, min(most, len(self.returned)) + 1)
+        rows = bisect_right(counts, most)
+        if not rows:
             return 0
-        rows = list(zip(self.intended, self.call, self.returned, counts, strict=True))
+        times = [
+            (intended_ns, call_ns, return_ns)
+            for intended_ns, call_ns, return_ns, count in zip(
+                *(column[:rows] for column in columns[:3]), self.counts[:rows] or repeat(1), strict=False
+            )
+            for _ in range(count)
+        ]
+        for column in columns:
+            del column[:rows]
         lengths_sum, self.lengths_sum = self.lengths_sum, 0
-        for column in (self.intended, self.call, self.returned, self.counts):
-            del column[:]
+        for three in times:
+            recorder.latency.record(self._operation, *three)
         statistics = self._environment.stats
-        record, log = recorder.latency.record, statistics.log_request
-        for intended_ns, call_ns, return_ns, count in rows:
-            for _ in range(count):
-                record(self._operation, intended_ns, call_ns, return_ns)
-                log(self.request_type, self.name, (return_ns - intended_ns) / _NS_PER_MS, self.length)
+        for intended_ns, _, return_ns in times:
+            response_ms = (return_ns - intended_ns) / _NS_PER_MS
+            statistics.log_request(self.request_type, self.name, response_ms, self.length)
         for entry in (statistics.total, statistics.entries[(self.name, self.request_type)]):
             entry.total_content_length += lengths_sum
-        return number
+        return len(times)
 
     def parts(self) -> Iterator[None]:
         """Hand on all that was added. The arrays stay the same objects, and take what is added between the parts."""
-        if not self.returned:
+        if self.waiting() <= FEW:
+            self.record_few(FEW)
             return
         columns = (self.intended, self.call, self.returned, self.counts)
         intended, call, returned, many = (np.array(column, dtype=np.int64) for column in columns)
@@ -194,9 +207,11 @@ class Statistics:
         # They do not keep the hub from ending.
         self._timer = loop.timer(LOOK_EVERY_S, LOOK_EVERY_S, ref=False)
         self._timer.start(self._look)
-        self._again = loop.timer(PAUSE_S, ref=False)
-        self._before_sleeping = loop.prepare(ref=False)
+        self._again: Any = None  # a timer
+        # After the callbacks that gevent runs before each poll.
+        self._before_poll = loop.prepare(ref=False, priority=-2)
         self._alone = 0  # requests that were recorded alone since the last look
+        self._come = 0  # all that had come until then
         recorder.gatherers.add(self)
         environment.events.reset_stats.add_listener(self._on_reset)
         environment.events.spawning_complete.add_listener(self._on_spawned)
@@ -217,7 +232,6 @@ class Statistics:
     def parts(self) -> Iterator[None]:
         """The same in parts. Several may do it at a time, and leave off anywhere: what was begun is not lost."""
         self._looks = 0
-        self._record_few()
         self._batches.extend(tally.parts() for tally in self._tallies.values() if tally.returned)
         while self._batches:
             try:
@@ -239,14 +253,14 @@ class Statistics:
             self._environment.stats.reset_all()
 
     def _look(self) -> None:
-        waiting = [len(tally.returned) for tally in self._tallies.values()]
-        if self._alone + sum(waiting) > FEW_IN_A_LOOK:
-            self._before_sleeping.stop()
-        elif not self._before_sleeping.active:
-            self._before_sleeping.start(self._record_few)
-        self._alone = 0
+        come = self._environment.stats.total.num_requests + sum(tally.waiting() for tally in self._tallies.values())
+        if come - self._come > FEW_IN_A_LOOK:
+            self._before_poll.stop()
+        elif not self._before_poll.active:
+            self._before_poll.start(self._record_few)
+        self._come, self._alone = come, 0
         self._looks += 1
-        if self._looks >= LOOKS_AT_MOST or max(waiting, default=0) >= LARGE:
+        if self._looks >= LOOKS_AT_MOST or any(len(tally.returned) >= LARGE for tally in self._tallies.values()):
             self._go_on(self.parts())
 
     def _record_few(self) -> None:
@@ -256,13 +270,15 @@ class Statistics:
                 left -= tally.record_few(left)
         self._alone += FEW - left
         if self._alone > FEW_IN_A_LOOK:
-            self._before_sleeping.stop()
+            self._before_poll.stop()
 
     def _go_on(self, parts: Iterator[None]) -> None:
         end_ns = monotonic_ns() + PART_NS
         for _ in parts:
             if monotonic_ns() >= end_ns:
-                self._again.stop()
+                if self._again is not None:
+                    self._again.close()
+                self._again = get_hub().loop.timer(PAUSE_S, ref=False)  # anew: one that is started again comes early
                 self._again.start(self._go_on, parts)
                 return
 

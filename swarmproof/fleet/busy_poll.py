@@ -9,7 +9,7 @@ The CPU that is spent on asking is counted apart: it says nothing of how close t
 
 import os
 from collections.abc import Callable
-from time import thread_time_ns
+from time import monotonic_ns, thread_time_ns
 from typing import Any, Final
 
 from gevent import get_hub
@@ -26,13 +26,15 @@ _IDLE_ROUND_NS: Final = 20_000
 class BusyPoll:
     """Of one process. ``start`` and ``stop`` around a test; both may be called again."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Any) -> None:
         self._watcher: Any = None
         self._loop: Any = None
         self._round = 0
         self._last_ns = 0
-        self._warns_from = runners.CPU_WARNING_THRESHOLD
         self._idle_ns = 0
+        self._warns_from = runners.CPU_WARNING_THRESHOLD
+        self._told = 0, monotonic_ns()  # when Locust last looked at its CPU: idle CPU until then, the time
+        environment.events.usage_monitor.add_listener(self._on_usage)
 
     def idle_ns(self) -> int:
         """CPU that was spent on nothing but asking, since the process began."""
@@ -55,6 +57,14 @@ class BusyPoll:
         if self.is_on:
             self._watcher.close()
             self._watcher = None
+
+    def _on_usage(self, environment: Any, cpu_usage: float, **_: Any) -> None:
+        """What Locust tells the master, and its users, is without the asking."""
+        before_ns, since_ns = self._told
+        self._told = self._idle_ns, monotonic_ns()
+        idle = (self._idle_ns - before_ns) / max(1, self._told[1] - since_ns)
+        environment.runner.current_cpu_usage = max(0.0, cpu_usage - 100 * idle)
+        if not self.is_on:  # what it looked at just now may have been of the time before the stop
             runners.CPU_WARNING_THRESHOLD = self._warns_from
 
     def _turn(self) -> None:

@@ -86,7 +86,7 @@ class RunExtension:
         self._shipper: Shipper | None = None
         self._receiver: Receiver | None = None
         self._ticker: Any = None
-        self._busy_poll = BusyPoll()
+        self._busy_poll = BusyPoll(environment)
         self._probe = HealthProbe(self._busy_poll.idle_ns)
         self._health = Health()
         self._offered = Offered()
@@ -344,10 +344,10 @@ class RunExtension:
         if self._ticker:
             self._ticker.kill()
             self._ticker = None
+        self._busy_poll.stop()
         at_once(self._tick())  # there is nothing more to read, and whoever ends the run must not come in between
         if self._clocks:
             self._clocks.stop()
-        self._busy_poll.stop()
         self._probe.stop()
         if not self.is_master:
             recorder.stop()

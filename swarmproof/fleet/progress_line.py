@@ -66,10 +66,10 @@ def progress_line(
 def _recent_rate(store: LatencyStore, known_s: int) -> float:
     """Over the last seconds that are over (all of them are known that begin before `known_s`) and that the load filled:
     not the newest one, not the first."""
-    seconds = store.seconds()
-    if not seconds:
+    newest_s = store.newest_second()
+    if newest_s is None:
         return 0.0
     first_s, _ = store.span().whole_seconds()
-    end_s = max(seconds[-1], known_s)
+    end_s = max(newest_s, known_s)
     begin_s = max(first_s, end_s - _RECENT_S)
     return sum(store.outcomes(None, begin_s, end_s)[:3]) / (end_s - begin_s) if end_s > begin_s else 0.0

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import gevent
-from locust import User, constant, task
+from locust import User, constant, events, runners, task
 from locust.runners import WorkerRunner
 
 from records.recorder import recorder
@@ -17,6 +17,16 @@ from swarmproof.fleet import extension
 
 if os.environ.get("CLOCKWORK_NO_SHARED_DISK"):
     extension.is_same_directory = lambda directory, token: False
+
+
+if os.environ.get("CLOCKWORK_WATCHES_ITS_CPU"):
+    runners.CPU_MONITOR_INTERVAL = 0.5
+
+    def tell_rounds(when: str) -> None:
+        print(f"rounds at {when}: {gevent.get_hub().loop.iteration}", flush=True)
+
+    events.test_stop.add_listener(lambda **_: tell_rounds("test_stop"))
+    events.quit.add_listener(lambda **_: tell_rounds("quit"))
 
 
 if os.environ.get("CLOCKWORK_SLOW_TO_INIT"):

@@ -1,17 +1,20 @@
 """`--busy-poll`: the loop does not sleep while there is load, and what that costs is not taken for work."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import gevent
 import pytest
 from gevent import get_hub
 from locust import runners
+from locust.env import Environment
 
 from records.run_directory import RUN_JSON, RunDirectory
 from swarmproof.fleet.busy_poll import BusyPoll
@@ -19,13 +22,21 @@ from swarmproof.fleet.health import CPU_SHARE_LIMIT, HealthProbe
 from tests.processes import ROOT
 
 SCENARIO = Path(__file__).with_name("clockwork.py")
+#: More rounds than the scenario makes by its timers, and far less than a loop that does not sleep.
+MANY = 40_000
 #: A loop that sleeps goes round some times for its timers only.
 HARDLY_EVER = 20
 
 
+@pytest.fixture(autouse=True)
+def _threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locust's own, before each test and after."""
+    monkeypatch.setattr(runners, "CPU_WARNING_THRESHOLD", runners.CPU_WARNING_THRESHOLD)
+
+
 @pytest.fixture
 def busy_poll() -> Iterator[BusyPoll]:
-    found = BusyPoll()
+    found = BusyPoll(Environment())
     yield found
     found.stop()
 
@@ -67,29 +78,60 @@ def test_waiting_is_no_work_and_work_is(busy_poll: BusyPoll) -> None:
     assert waiting < 0.3 * working
 
 
-def test_locust_does_not_warn_of_the_cpu_that_it_takes(busy_poll: BusyPoll) -> None:
+def test_locust_neither_warns_nor_tells_of_the_cpu_that_it_takes() -> None:
+    environment = Environment()
+    environment.runner = SimpleNamespace(current_cpu_usage=100.0)
+    usage = environment.events.usage_monitor
+    busy_poll = BusyPoll(environment)
     before = runners.CPU_WARNING_THRESHOLD
     busy_poll.start()
     assert before < 100 < runners.CPU_WARNING_THRESHOLD
+    gevent.sleep(0.3)
+    usage.fire(environment=environment, cpu_usage=100.0, memory_usage=1)
+    assert environment.runner.current_cpu_usage < 60
     busy_poll.stop()
+    assert runners.CPU_WARNING_THRESHOLD > 100, "its next look is at the time before"
+    usage.fire(environment=environment, cpu_usage=100.0, memory_usage=1)
     assert before == runners.CPU_WARNING_THRESHOLD
+    usage.fire(environment=environment, cpu_usage=95.0, memory_usage=1)
+    assert environment.runner.current_cpu_usage == 95.0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_generator_that_busy_polls_is_not_at_its_limit(tmp_path: Path, workers: int) -> None:
-    """Workers learn it from the master, and two of them share a processor where there is one only."""
-    command = [sys.executable, "-m", "locust", "-f", str(SCENARIO), "--headless", "--only-summary", "--busy-poll"]
-    command += ["-u", "4", "-r", "4", "-t", "4s", "--run-dir", str(tmp_path / "run")]
+@pytest.mark.parametrize(("workers", "is_on"), [(0, True), (2, True), (2, False)])
+def test_a_generator_that_busy_polls_is_not_at_its_limit(tmp_path: Path, workers: int, is_on: bool) -> None:
+    """Workers learn it from the master. What it costs is seen nowhere but in the rounds of their loops."""
+    arguments = ["--headless", "-u", "4", "-r", "4", "-t", "4s", *(["--busy-poll"] if is_on else [])]
     if workers:
         port = str(free_port())
-        command += ["--processes", str(workers), "--master-bind-port", port, "--master-port", port]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+        arguments += ["--processes", str(workers), "--master-bind-port", port, "--master-port", port]
+    rounds = rounds_of_a_run(tmp_path, *arguments)
     load = RunDirectory.open(tmp_path / "run").read_json(RUN_JSON)["load"]
     assert load["generator_cpu_share"] < CPU_SHARE_LIMIT
     assert load["generator_advice"] == ""
-    assert "CPU usage" not in done.stdout + done.stderr
+    assert len([number for number in rounds["test_stop"] if number > MANY]) == (max(1, workers) if is_on else 0)
+
+
+def test_it_ends_with_the_test(tmp_path: Path) -> None:
+    test = ["-u", "4", "-r", "4", "-t", "2s", "--busy-poll"]
+    rounds = rounds_of_a_run(tmp_path, "--autostart", *test, "--autoquit", "5", "--web-port", str(free_port()))
+    assert rounds["test_stop"][0] > MANY
+    assert rounds["quit"][0] - rounds["test_stop"][0] < MANY
+
+
+def rounds_of_a_run(folder: Path, *arguments: str) -> dict[str, list[int]]:
+    """How often the loop of each process had gone round at the end of the test, and of the process."""
+    command = [sys.executable, "-m", "locust", "-f", str(SCENARIO), "--only-summary", *arguments]
+    command += ["--run-dir", str(folder / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOCKWORK_WATCHES_ITS_CPU": "yes"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "CPU usage" not in said
+    assert "cpu threshold" not in said
+    found: dict[str, list[int]] = {"test_stop": [], "quit": []}
+    for when, number in re.findall(r"rounds at (\w+): (\d+)", said):
+        found[when].append(int(number))
+    return found
 
 
 def free_port() -> int:

@@ -132,7 +132,7 @@ def test_a_stretch_of_seconds_can_be_asked_for() -> None:
     assert store.seconds() == list(range(10))
 
 
-def test_memory_is_bounded_when_nobody_takes() -> None:
+def test_memory_of_a_second_does_not_grow_with_its_requests() -> None:
     recorder = LatencyRecorder()
     tracemalloc.start()
     recorder.record("echo", S, S, S)
@@ -143,6 +143,18 @@ def test_memory_is_bounded_when_nobody_takes() -> None:
     tracemalloc.stop()
     assert after - before < 100_000, "a byte for each"
     assert _store(recorder).summary("echo").count == 100_001
+
+
+def test_seconds_that_nobody_takes_are_kept_small() -> None:
+    recorder = LatencyRecorder()
+    tracemalloc.start()
+    for second in range(100):
+        for number in range(1_000):
+            recorder.record("echo", S * second, S * second, S * second + number * MS // 2)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 100 * 1_000 * 50, "sixteen bytes for a value and its count, twice"
+    assert _store(recorder).summary("echo").count == 100_000
 
 
 def test_two_processes_files_add_up_and_a_cut_off_record_is_left_out(tmp_path: Path) -> None:

@@ -92,7 +92,17 @@ def test_at_low_rates_each_is_recorded_before_the_loop_sleeps(
     in_each_round.start(lambda: tables.append(in_locusts_table(environment)))
     await_in_locusts_table(environment, FEW + 1)
     in_each_round.close()
-    assert next(filter(None, tables)) == FEW - 1
+    assert next(filter(None, tables)) == FEW
+
+
+def test_a_burst_at_a_low_rate_is_recorded_alone_a_few_at_a_time(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "LOOK_EVERY_S", 3600)
+    gathered, tally = a_tally(environment)
+    gathered._look()
+    add(tally, 4 * FEW + 1)
+    await_in_locusts_table(environment, 4 * FEW + 1)
 
 
 def test_at_high_rates_they_are_kept_together(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +127,10 @@ def test_at_high_rates_they_are_kept_together(environment: Environment, monkeypa
 def test_requests_that_share_their_times_are_not_few_when_they_are_many(environment: Environment) -> None:
     _, tally = a_tally(environment)
     tally.add(1_000, 2_000, 3_000, FEW + 1)
+    tally.add(1_000, 2_000, 3_000, 1)
     assert tally.record_few(FEW) == 0
-    assert in_locusts_table(environment) == 0
+    assert tally.record_few(FEW + 1) == FEW + 1
+    assert tally.waiting() == in_locusts_table(environment) - FEW == 1
 
 
 def test_some_are_kept_together_until_somebody_asks_or_a_while_has_passed(
@@ -140,7 +152,9 @@ def test_some_are_kept_together_until_somebody_asks_or_a_while_has_passed(
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 20_000_000_000), st.integers(0, 10**9), st.integers(1, 3)), min_size=1, max_size=10
+        st.tuples(st.integers(0, 20_000_000_000), st.integers(0, 10**9), st.integers(1, 3)),
+        min_size=FEW + 1,
+        max_size=3 * FEW,
     ),
     st.integers(0, 1_000),
 )
@@ -148,21 +162,36 @@ def test_one_by_one_they_are_counted_as_together(requests: list[tuple[int, int, 
     """`requests`: response time, how much of it before the call, how many share these times."""
     now_ns = monotonic_ns()
     recorded, tables = [], []
-    for most in (0, FEW):
+    for most in (0, 3, FEW):
         environment = Environment()
         tally = Tally(environment, "echo", "tcp", "echo", 64)
         for response_ns, waited_ns, count in requests:
             tally.add(now_ns - response_ns, now_ns - response_ns + min(waited_ns, response_ns), now_ns, count)
         tally.lengths_sum = lengths_sum
         recorder.latency.reset()
-        assert tally.record_few(most) == min(most, sum(count for _, _, count in requests))
+        while tally.record_few(most):
+            pass
         for _ in tally.parts():
             pass
         recorded.append(recorder.latency.take())
         tables.append([_of_table(entry) for entry in (environment.stats.total, *environment.stats.entries.values())])
-    assert recorded[0]["operations"] == recorded[1]["operations"]
-    assert recorded[0]["span"] == recorded[1]["span"]
-    assert tables[0] == tables[1]
+    assert all(one["operations"] == recorded[0]["operations"] for one in recorded)
+    assert all(one["span"] == recorded[0]["span"] for one in recorded)
+    assert all(one == tables[0] for one in tables)
+
+
+def test_a_rounding_of_somebody_else_that_fails_keeps_nothing_out_of_the_records(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("somebody else's rounding")
+
+    _, tally = a_tally(environment)
+    add(tally, 3)
+    monkeypatch.setattr(environment.stats, "log_request", broken)
+    recorder.gather()
+    delta: Any = recorder.latency.take()
+    assert sum(outcomes[0] for outcomes, *_ in delta["operations"]["echo"].values()) == 3
 
 
 def _of_table(entry: Any) -> list[Any]:

@@ -367,7 +367,8 @@ let answered = null; // of the dialog that is open
 
 function confirmed(title, text, yes) {
   const dialog = $("confirm");
-  answered?.(false); // the last one's `close` comes a frame late, perhaps when this one is open already
+  // The last one's `close` comes a frame late, perhaps when this one is open already.
+  answered?.(!dialog.open && dialog.returnValue === "yes");
   setText($("confirm-title"), title);
   setText($("confirm-text"), text);
   setText($("confirm-yes"), yes);
@@ -451,11 +452,9 @@ async function ask() {
     if (isLost()) say("The web UI does not answer: it has ended, or the network is away. Reconnecting … what is shown is the last that was known.");
   }
   setTimeout(ask, EVERY_MS);
-  if (isNew) {
-    say();
-    show();
-  }
+  if (isNew) say();
   if (data) buttons();
+  if (isNew) show();
 }
 
 ask();

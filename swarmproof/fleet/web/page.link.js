@@ -4,8 +4,11 @@
 
 (() => {
   const EVERY_MS = 2000;
+  const LEFT_WITHIN_MS = 10000;
   let before = null;
   let stale = false; // this page was drawn before the verdict
+  let leftAt = -Infinity; // somebody has followed a link: a reload would bring them back
+  addEventListener("beforeunload", () => { leftAt = performance.now(); });
 
   async function look() {
     try {
@@ -15,7 +18,8 @@
       const link = document.getElementById("swarmproof-link");
       if (link.textContent !== text) link.textContent = text;
       const ours = (new URLSearchParams(location.search).get("tab") || "").startsWith("swarmproof-");
-      const busy = document.querySelector("[role=dialog], dialog[open]"); // somebody is filling in a form
+      const busy = document.querySelector("[role=dialog], dialog[open]") // somebody is filling in a form
+        || performance.now() - leftAt < LEFT_WITHIN_MS;
       if (!now.final) stale = false;
       else if (before && !before.final) stale = true;
       if (stale && ours && !busy) location.reload();

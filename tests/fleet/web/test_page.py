@@ -62,6 +62,7 @@ class Story:
     foreign: tuple[int, dict[str, str]] = (0, {})
     judged: dict[str, Any] = field(default_factory=dict)
     report: str = ""
+    stayed: bool = False
     second: dict[str, Any] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     code: int = -1
@@ -109,6 +110,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             lose_the_server(browser.page(watched=False), address, seen)
             press_at_once(address, seen)
             stop_and_read_the_report(page, address, seen)
+            leave_while_the_verdict_comes(browser.page(), address, seen)
             start_again(page, address, seen)
             seen.complaints = browser.complaints
             command.signal(signal.SIGINT)
@@ -175,6 +177,17 @@ def kill_by_the_button(page: Page, address: str, seen: Story) -> None:
     page.locator("#response rect.outage").wait_for(state="attached")  # drawn when a write was acknowledged again
     seen.bands = page.locator("#response rect.band").count()
     wait_until(lambda: page.locator("#response .term").count() >= 2, "another leader in the ribbon")
+    # Confirmed, and asked again before the browser has told of the answer.
+    page.evaluate(
+        """() => {
+          const heal = document.querySelector("[data-action=heal]");
+          heal.click();
+          document.getElementById("confirm").close("yes");
+          heal.click();
+        }"""
+    )
+    page.keyboard.press("Escape")
+    expect(said).not_to_contain_text("is gone", timeout=WITHIN_MS)
     seen.ribbon = page.locator("#response .term title").all_text_contents()
 
 
@@ -244,6 +257,20 @@ def stop_and_read_the_report(page: Page, address: str, seen: Story) -> None:
     page.wait_for_load_state()
     seen.report = page.locator("body").inner_text()
     keep(page, "report")
+
+
+def leave_while_the_verdict_comes(page: Page, address: str, seen: Story) -> None:
+    final = False
+    page.route("**/swarmproof/standing", lambda route: route.fulfill(json={"verdict": "valid", "final": final}))
+    page.goto(f"{address}/?tab=swarmproof-verdict")
+    expect(page.get_by_role("link", name="Live page")).to_have_text("Live page: valid")
+    page.evaluate("window.loaded_once = true; dispatchEvent(new Event('beforeunload'))")  # a link was followed
+    final = True
+    for _ in range(2):
+        with page.expect_response("**/swarmproof/standing"):
+            pass
+    seen.stayed = bool(page.evaluate("window.loaded_once"))
+    page.close()
 
 
 def start_again(page: Page, address: str, seen: Story) -> None:
@@ -379,6 +406,11 @@ def test_when_the_test_has_ended_it_is_judged_and_the_report_can_be_opened(story
     assert re.search(r"linearizability\tvalid\tlinearizable: ", story.verdict_tab)
     assert "VALID" in story.report
     assert "Three nodes under the web UI" in story.report
+
+
+def test_a_page_that_is_being_left_is_not_loaded_again(story: Story) -> None:
+    """Locust's page loads itself again when the verdict has come: whoever follows a link just then would stay."""
+    assert story.stayed
 
 
 def test_the_next_test_has_a_run_directory_and_a_verdict_of_its_own(story: Story) -> None:
