@@ -454,7 +454,7 @@ def _add_options(parser: Any) -> None:
         action="store_true",
         default=False,
         help="never sleep while there is load: waking up late is no part of the response times then; "
-        "takes a core for each worker",
+        "takes a core of its own for each worker",
         env_var="SWARMPROOF_BUSY_POLL",
     )
     thresholds.add_options(parser)

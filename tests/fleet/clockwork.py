@@ -22,11 +22,14 @@ if os.environ.get("CLOCKWORK_NO_SHARED_DISK"):
 if os.environ.get("CLOCKWORK_WATCHES_ITS_CPU"):
     runners.CPU_MONITOR_INTERVAL = 0.5
 
-    def tell_rounds(when: str) -> None:
-        print(f"rounds at {when}: {gevent.get_hub().loop.iteration}", flush=True)
+    def tell(when: str, environment: Any) -> None:
+        print(f"polled at {when}: {environment.swarmproof._busy_poll.idle_ns()}", flush=True)
 
-    events.test_stop.add_listener(lambda **_: tell_rounds("test_stop"))
-    events.quit.add_listener(lambda **_: tell_rounds("quit"))
+    def watch(environment: Any, **_: Any) -> None:
+        environment.events.test_stop.add_listener(lambda **_: tell("test_stop", environment))
+        environment.events.quit.add_listener(lambda **_: tell("quit", environment))
+
+    events.init.add_listener(watch)
 
 
 if os.environ.get("CLOCKWORK_SLOW_TO_INIT"):

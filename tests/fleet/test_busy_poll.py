@@ -22,10 +22,8 @@ from swarmproof.fleet.health import CPU_SHARE_LIMIT, HealthProbe
 from tests.processes import ROOT
 
 SCENARIO = Path(__file__).with_name("clockwork.py")
-#: More rounds than the scenario makes by its timers, and far less than a loop that does not sleep.
-MANY = 40_000
-#: A loop that sleeps goes round some times for its timers only.
-HARDLY_EVER = 20
+#: A loop that sleeps goes round some times in a sleep, for its timers; this is what it needs a minute for.
+MANY_ROUNDS = 1_000
 
 
 @pytest.fixture(autouse=True)
@@ -41,22 +39,24 @@ def busy_poll() -> Iterator[BusyPoll]:
     found.stop()
 
 
-def rounds_of_a_sleep() -> int:
+def goes_round(within_s: float) -> bool:
+    """Whether the loop does so many rounds; on a busy machine it lets others go first in each."""
     loop = get_hub().loop
-    before: int = loop.iteration
-    gevent.sleep(0.2)
-    return int(loop.iteration) - before
+    before, end_s = loop.iteration, time.monotonic() + within_s
+    while loop.iteration < before + MANY_ROUNDS and time.monotonic() < end_s:
+        gevent.sleep(0.2)
+    return bool(loop.iteration >= before + MANY_ROUNDS)
 
 
 def test_the_loop_goes_round_while_it_is_on_and_sleeps_before_and_after(busy_poll: BusyPoll) -> None:
-    assert rounds_of_a_sleep() < HARDLY_EVER
+    assert not goes_round(within_s=1)
     for _ in range(2):
         busy_poll.start()
         busy_poll.start()
-        assert rounds_of_a_sleep() > 10 * HARDLY_EVER
+        assert goes_round(within_s=60)
         busy_poll.stop()
         busy_poll.stop()
-        assert rounds_of_a_sleep() < HARDLY_EVER
+        assert not goes_round(within_s=1)
 
 
 def test_waiting_is_no_work_and_work_is(busy_poll: BusyPoll) -> None:
@@ -86,9 +86,11 @@ def test_locust_neither_warns_nor_tells_of_the_cpu_that_it_takes() -> None:
     before = runners.CPU_WARNING_THRESHOLD
     busy_poll.start()
     assert before < 100 < runners.CPU_WARNING_THRESHOLD
-    gevent.sleep(0.3)
+    before_s = time.monotonic()
+    while busy_poll.idle_ns() < 50_000_000:
+        gevent.sleep(0.01)
     usage.fire(environment=environment, cpu_usage=100.0, memory_usage=1)
-    assert environment.runner.current_cpu_usage < 60
+    assert environment.runner.current_cpu_usage < 100 - 4 / (time.monotonic() - before_s)
     busy_poll.stop()
     assert runners.CPU_WARNING_THRESHOLD > 100, "its next look is at the time before"
     usage.fire(environment=environment, cpu_usage=100.0, memory_usage=1)
@@ -99,27 +101,26 @@ def test_locust_neither_warns_nor_tells_of_the_cpu_that_it_takes() -> None:
 
 @pytest.mark.parametrize(("workers", "is_on"), [(0, True), (2, True), (2, False)])
 def test_a_generator_that_busy_polls_is_not_at_its_limit(tmp_path: Path, workers: int, is_on: bool) -> None:
-    """Workers learn it from the master. What it costs is seen nowhere but in the rounds of their loops."""
+    """Workers learn it from the master. What it costs is told nowhere."""
     arguments = ["--headless", "-u", "4", "-r", "4", "-t", "4s", *(["--busy-poll"] if is_on else [])]
     if workers:
         port = str(free_port())
         arguments += ["--processes", str(workers), "--master-bind-port", port, "--master-port", port]
-    rounds = rounds_of_a_run(tmp_path, *arguments)
+    polled_ns = polled_in_a_run(tmp_path, *arguments)
     load = RunDirectory.open(tmp_path / "run").read_json(RUN_JSON)["load"]
     assert load["generator_cpu_share"] < CPU_SHARE_LIMIT
     assert load["generator_advice"] == ""
-    assert len([number for number in rounds["test_stop"] if number > MANY]) == (max(1, workers) if is_on else 0)
+    assert len([number for number in polled_ns["test_stop"] if number]) == (max(1, workers) if is_on else 0)
 
 
 def test_it_ends_with_the_test(tmp_path: Path) -> None:
     test = ["-u", "4", "-r", "4", "-t", "2s", "--busy-poll"]
-    rounds = rounds_of_a_run(tmp_path, "--autostart", *test, "--autoquit", "5", "--web-port", str(free_port()))
-    assert rounds["test_stop"][0] > MANY
-    assert rounds["quit"][0] - rounds["test_stop"][0] < MANY
+    polled_ns = polled_in_a_run(tmp_path, "--autostart", *test, "--autoquit", "5", "--web-port", str(free_port()))
+    assert polled_ns["quit"] == polled_ns["test_stop"] > [0]
 
 
-def rounds_of_a_run(folder: Path, *arguments: str) -> dict[str, list[int]]:
-    """How often the loop of each process had gone round at the end of the test, and of the process."""
+def polled_in_a_run(folder: Path, *arguments: str) -> dict[str, list[int]]:
+    """What each process had spent on polling at the end of the test, and at its own."""
     command = [sys.executable, "-m", "locust", "-f", str(SCENARIO), "--only-summary", *arguments]
     command += ["--run-dir", str(folder / "run")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOCKWORK_WATCHES_ITS_CPU": "yes"}
@@ -129,7 +130,7 @@ def rounds_of_a_run(folder: Path, *arguments: str) -> dict[str, list[int]]:
     assert "CPU usage" not in said
     assert "cpu threshold" not in said
     found: dict[str, list[int]] = {"test_stop": [], "quit": []}
-    for when, number in re.findall(r"rounds at (\w+): (\d+)", said):
+    for when, number in re.findall(r"polled at (\w+): (\d+)", said):
         found[when].append(int(number))
     return found
 
