@@ -26,7 +26,6 @@ import platform
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bare_loop import response_times_ns
+from benchmarks.bare_loop import FRAME, response_times_ns
 from benchmarks.cores import ALL_BUT_LAST, LAST, are_several, on_cores
 from benchmarks.targets.delays import draw_ns, exact_timers
 from records.latency import RESPONSE, SERVICE, LatencyStore
@@ -118,24 +117,29 @@ def percentiles(values_us: Values) -> dict[float, float]:
     return {p: float(ordered[max(0, math.ceil(p / 100 * len(ordered)) - 1)]) for p in PERCENTS}
 
 
-def transport_us() -> float:
-    """What a round trip takes beyond the delay: loopback, waking up, and the server's own work. The median."""
-    case = Case("", "constant:1", is_open=False, seconds=0)
+@contextmanager
+def constant_delay(delay_ms: int) -> Iterator[tuple[str, int]]:
+    """Host and port of a server that takes so long for everything, for a client in this process."""
+    case = Case("", f"constant:{delay_ms}", is_open=False, seconds=0)
     with (
         tempfile.TemporaryDirectory() as folder,
-        delay_server(case, Path(folder) / "log.npy") as host,
+        delay_server(case, Path(folder) / "log.npy") as address,
         on_cores(ALL_BUT_LAST),
     ):
-        name, port = host.removeprefix("tcp://").split(":")
-        frame = struct.pack(">I", 64) + bytes(64)
-        with socket.create_connection((name, int(port))) as sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            times_us = []
-            for _ in range(TRANSPORT_ROUNDS):
-                begin_ns = time.perf_counter_ns()
-                sock.sendall(frame)
-                sock.recv(len(frame), socket.MSG_WAITALL)
-                times_us.append((time.perf_counter_ns() - begin_ns) * US_PER_NS)
+        host, port = address.removeprefix("tcp://").split(":")
+        yield host, int(port)
+
+
+def transport_us() -> float:
+    """What a round trip takes beyond the delay: loopback, waking up, and the server's own work. The median."""
+    with constant_delay(1) as address, socket.create_connection(address) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        times_us = []
+        for _ in range(TRANSPORT_ROUNDS):
+            begin_ns = time.perf_counter_ns()
+            sock.sendall(FRAME)
+            sock.recv(len(FRAME), socket.MSG_WAITALL)
+            times_us.append((time.perf_counter_ns() - begin_ns) * US_PER_NS)
     return float(np.median(times_us)) - 1000.0
 
 
@@ -155,14 +159,8 @@ def sleep_lateness_us() -> dict[float, float]:
 
 def bare_loop_us(seconds: float) -> dict[float, float]:
     """What a loop reads of a constant 20 ms that never sleeps and does nothing but send and read, at our rate."""
-    case = Case("", "constant:20", is_open=True, seconds=seconds)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        delay_server(case, Path(folder) / "log.npy") as host,
-        on_cores(ALL_BUT_LAST),
-    ):
-        name, port = host.removeprefix("tcp://").split(":")
-        return percentiles(np.array(response_times_ns(name, int(port), RATE_PER_S, seconds)) * US_PER_NS)
+    with constant_delay(20) as (host, port):
+        return percentiles(np.array(response_times_ns(host, port, RATE_PER_S, seconds)) * US_PER_NS)
 
 
 def true_us(case: Case, chosen_us: Values, count: int) -> Values:

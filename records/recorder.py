@@ -68,8 +68,7 @@ class Recorder:
         """The same in parts, between which the caller may do something else."""
         for gatherer in list(self.gatherers):
             try:
-                for _ in gatherer.parts():
-                    yield
+                yield from gatherer.parts()
             except Exception:  # it goes through what others may have put into Locust
                 logger.exception("a batch of requests could not be counted")
 

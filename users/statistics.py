@@ -134,8 +134,7 @@ class Tally:
         for column in columns:
             del column[:]
         yield
-        for _ in recorder.latency.record_runs_in_parts(self._operation, intended, call, returned, counts):
-            yield
+        yield from recorder.latency.record_runs_in_parts(self._operation, intended, call, returned, counts)
         yield
         statistics = self._environment.stats
         entries = (statistics.total, statistics.entries[(self.name, self.request_type)])

@@ -23,6 +23,18 @@ _NEVER: Final = 1_000_000  # percent
 _IDLE_ROUND_NS: Final = 20_000
 
 
+def add_options(parser: Any) -> None:
+    # Straight to the parser: Locust's web form does not show the options of an argument group.
+    parser.add_argument(
+        "--busy-poll",
+        action="store_true",
+        default=False,
+        help="never sleep while there is load: waking up late is no part of the response times then; "
+        "takes a core of its own for each worker",
+        env_var="SWARMPROOF_BUSY_POLL",
+    )
+
+
 class BusyPoll:
     """Of one process. ``start`` and ``stop`` around a test; both may be called again."""
 

@@ -25,9 +25,8 @@ from records.offered import Offered
 from records.progress import ProgressWriter
 from records.recorder import recorder
 from records.run_directory import RUN_JSON, RunDirectory, RunDirectoryError
-from swarmproof.fleet import clocks, thresholds
+from swarmproof.fleet import busy_poll, clocks, thresholds
 from swarmproof.fleet.abort import Watch
-from swarmproof.fleet.busy_poll import BusyPoll
 from swarmproof.fleet.console import print_summary
 from swarmproof.fleet.health import Health, HealthProbe
 from swarmproof.fleet.html_report import extend_html_report
@@ -86,7 +85,7 @@ class RunExtension:
         self._shipper: Shipper | None = None
         self._receiver: Receiver | None = None
         self._ticker: Any = None
-        self._busy_poll = BusyPoll(environment)
+        self._busy_poll = busy_poll.BusyPoll(environment)
         self._probe = HealthProbe(self._busy_poll.idle_ns)
         self._health = Health()
         self._offered = Offered()
@@ -449,14 +448,7 @@ def _add_options(parser: Any) -> None:
         env_var="SWARMPROOF_RUN_DIR",
         include_in_web_ui=not _given_by_supervisor,
     )
-    parser.add_argument(
-        "--busy-poll",
-        action="store_true",
-        default=False,
-        help="never sleep while there is load: waking up late is no part of the response times then; "
-        "takes a core of its own for each worker",
-        env_var="SWARMPROOF_BUSY_POLL",
-    )
+    busy_poll.add_options(parser)
     thresholds.add_options(parser)
     add_metrics_options(parser)
 
