@@ -43,6 +43,7 @@ from benchmarks.cores import ALL_BUT_LAST, LAST, are_several, on_cores
 from benchmarks.targets.delays import draw_ns, exact_timers
 from records.latency import RESPONSE, SERVICE, LatencyStore
 from records.run_directory import RUN_JSON, RunDirectory
+from users.kernel_times import kernel_times
 
 ROOT = Path(__file__).resolve().parent.parent
 USERS = Path(__file__).with_name("accuracy_users.py")
@@ -130,16 +131,22 @@ def constant_delay(delay_ms: int) -> Iterator[tuple[str, int]]:
         yield host, int(port)
 
 
-def transport_us() -> float:
-    """What a round trip takes beyond the delay: loopback, waking up, and the server's own work. The median."""
+def transport_us(*, by_kernel: bool) -> float:
+    """What a round trip takes beyond the delay, the median: loopback, the server's own work, and this process's waking
+    up, unless the kernel is asked when the reply came."""
     with constant_delay(1) as address, socket.create_connection(address) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        timed = kernel_times(sock, by_kernel)
         times_us = []
         for _ in range(TRANSPORT_ROUNDS):
-            begin_ns = time.perf_counter_ns()
+            begin_ns = time.monotonic_ns()
             sock.sendall(FRAME)
-            sock.recv(len(FRAME), socket.MSG_WAITALL)
-            times_us.append((time.perf_counter_ns() - begin_ns) * US_PER_NS)
+            if timed is None:
+                sock.recv(len(FRAME), socket.MSG_WAITALL)
+                times_us.append((time.monotonic_ns() - begin_ns) * US_PER_NS)
+            else:
+                timed.recv(len(FRAME))
+                times_us.append((timed.came_ns - begin_ns) * US_PER_NS)
     return float(np.median(times_us)) - 1000.0
 
 
@@ -361,14 +368,17 @@ def main() -> None:
     parser.add_argument("--without-stock", action="store_true", help="leave stock Locust out: half the time")
     parser.add_argument("--engine", action="store_true", help="our users in the engine")
     parser.add_argument("--busy-poll", action="store_true", help="our processes never sleep")
+    parser.add_argument("--receive-times", default="auto", choices=["auto", "kernel", "process"], help="as Locust's")
     arguments = parser.parse_args()
     machine = f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     machine += f", load average {os.getloadavg()[0]:.1f} at the start"
     machine += "; users in the engine" if arguments.engine else ""
     machine += "; --busy-poll" if arguments.busy_poll else ""
+    machine += f"; --receive-times {arguments.receive_times}" if arguments.receive_times != "auto" else ""
     chosen = ["--engine"] * arguments.engine + ["--busy-poll"] * arguments.busy_poll
+    chosen += ["--receive-times", arguments.receive_times]
     print(machine)
-    transport = transport_us()
+    transport = transport_us(by_kernel=arguments.receive_times != "process")
     print(f"a bare socket's round trip takes {transport:.0f} us beyond the delay")
     late = ", ".join(f"p{percent:g} {late_us:.0f}" for percent, late_us in sleep_lateness_us().items())
     late = f"a process that sleeps a millisecond at a time wakes late by ({late}) us"

@@ -116,11 +116,12 @@ class Worker:
         offset = self._written.get(name, 0)
         self._written[name] = offset + len(data)
         lateness_us = self._random.integers(50, 900, round((until_ns - since_ns) / 1e9 * PROBES_A_SECOND))
+        lag = Histogram.of(lateness_us).pack()
         ours = {
             "process": self.identity,
             "deltas": [delta],
             "files": [[name, offset, data]],
-            "health": {"lag": Histogram.of(lateness_us).pack(), "cpu_share": 0.3},
+            "health": {"lag": lag, "unread": lag, "cpu_share": 0.3},
             "offered": Offered().take(),
         }
         report = {"stats": entries, "stats_total": _total(entries), "errors": {}, "swarmproof": ours}

@@ -10,6 +10,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from records.breakers import BreakerLog
+from records.histogram import GrowingHistogram
 from records.latency import LatencyLog, LatencyRecorder, warm_up
 from records.offered import Offered
 from records.operations import OperationLog
@@ -39,6 +40,8 @@ class Recorder:
         self.offered = Offered()
         #: How long users have thought between their requests since the run began, all together.
         self.think_ns = 0
+        #: How long replies had been in the kernel when they were read, in microseconds, where that is known.
+        self.unread = GrowingHistogram()
         #: Those who keep records in batches: `gather` has them hand on what they have.
         self.gatherers: WeakSet[Gatherer] = WeakSet()
         self.run: RunDirectory | None = None
@@ -53,6 +56,7 @@ class Recorder:
         self.latency.reset()
         self.offered.set(0, 0, 0)
         self.think_ns = 0
+        self.unread = GrowingHistogram()
         self.offered.take()
         self.violations = ViolationLog(self.run.violations_dir / f"{process}.jsonl", process)
         self.breakers = BreakerLog(self.run, process)
@@ -71,6 +75,11 @@ class Recorder:
                 yield from gatherer.parts()
             except Exception:  # it goes through what others may have put into Locust
                 logger.exception("a batch of requests could not be counted")
+
+    def take_unread(self) -> GrowingHistogram:
+        """`unread` since the last call."""
+        taken, self.unread = self.unread, GrowingHistogram()
+        return taken
 
     def flush(self) -> dict[str, object]:
         """Write what was handed on since the last call; gives the latency delta, for the master."""

@@ -10,6 +10,9 @@ def generator_lines(load: dict[str, Any]) -> list[str]:
     if isinstance(p99_s, int | float):
         most = f", at most {_ms(max_s)}" if isinstance(max_s, int | float) else ""
         parts.append(f"woke its users {_ms(p99_s)} late or less (p99{most})")
+    unread_s, longest_s = load.get("unread_p99_s"), load.get("unread_max_s")
+    if isinstance(unread_s, int | float) and isinstance(longest_s, int | float):
+        parts.append(f"read replies {_ms(unread_s)} after they came or sooner (p99, at most {_ms(longest_s)})")
     share = load.get("generator_cpu_share")
     if isinstance(share, int | float):
         parts.append(f"used {share:.0%} of a core")

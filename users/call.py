@@ -10,11 +10,12 @@ from users.failures import RequestFailure
 class Call:
     """Used again for each request of one caller: it has at most one under way."""
 
-    __slots__ = ("call_ns", "error", "greenlet", "reply", "request_id", "return_ns")
+    __slots__ = ("call_ns", "error", "greenlet", "reply", "request_id", "return_ns", "unread_ns")
 
     def __init__(self) -> None:
         self.call_ns = 0  # just before the first byte
-        self.return_ns = 0  # the reply is parsed
+        self.return_ns = 0  # the reply was there: when it was read, or came if the kernel told (`users.kernel_times`)
+        self.unread_ns = 0  # how much later it was read
         self.request_id: Any = None
         self.reply: Any = None
         self.error: RequestFailure | None = None
@@ -27,7 +28,7 @@ class Call:
         if greenlet is not None and self.request_id == request_id:
             self.greenlet = None
             self.error = failure
-            self.return_ns = monotonic_ns()
+            self.return_ns, self.unread_ns = monotonic_ns(), 0
             greenlet.switch()
 
 

@@ -14,19 +14,28 @@ from typing import Any, ClassVar, Final, Self
 
 import gevent
 
-from users import options
+from users import open_load, options
 from users.call import Call
 from users.connection import Connection
 from users.failures import CheckFailed, ConnectFailed, RequestFailure, ServerRefused
-from users.open_load import new_pace
+from users.pace import never_thinks
 from users.recording import Recording
 from users.session import Session
 from users.transport import Endpoint
+
+options.offer("receive_times")
 
 # "A client waits 10 ms doubling to 1 s, 5 retries" (seed 000, server busy).
 BUSY_BACKOFF_S: Final = 0.010
 BUSY_BACKOFF_MAX_S: Final = 1.0
 BUSY_RETRIES: Final = 5
+
+
+def wants_kernel_times(user: Any) -> bool:
+    """Whether the kernel shall say when replies come to this user (`--receive-times`)."""
+    who: str = options.value(user.environment.parsed_options, "receive_times")
+    has_pace = open_load.of(user.environment) is not None or not never_thinks(type(user))
+    return who == "kernel" or (who == "auto" and has_pace)
 
 
 class Busy(ServerRefused):
@@ -53,19 +62,26 @@ class Client:
         parsed = user.environment.parsed_options
         self.timeout_s: float = self.fixed_timeout_s or options.value(parsed, self.timeout_option)
         self.connect_deadline_s: float = options.value(parsed, "connect_deadline")
-        self.pace = new_pace(user)
+        self.pace = open_load.new_pace(user)
+        self._kernel_times = wants_kernel_times(user)
         self.recording = Recording(user.environment, self.request_type, endpoint.address, user.context)
         self.connection = self._connection_to(endpoint)
         self._call = Call()
 
     def _connection_to(self, endpoint: Endpoint) -> Connection:
-        return Connection(endpoint, self._session, timeout_s=self.timeout_s, on_stray=self.recording.stray)
+        return Connection(
+            endpoint,
+            self._session,
+            timeout_s=self.timeout_s,
+            on_stray=self.recording.stray,
+            kernel_times=self._kernel_times,
+        )
 
     def for_lane(self, user: Any) -> Self:
         """A client of the same connection for another greenlet."""
         lane = copy.copy(self)
         lane.user = user
-        lane.pace = new_pace(user)
+        lane.pace = open_load.new_pace(user)
         lane._call = Call()
         return lane
 
@@ -107,7 +123,7 @@ class Client:
         if recording.breaker is not None and recording.refuses():
             pace.refused()
             return None
-        call.call_ns = call.return_ns = 0
+        call.call_ns = call.return_ns = call.unread_ns = 0
         first_call_ns = busy = 0
         try:
             while True:
@@ -118,7 +134,7 @@ class Client:
                 failure = self._check(name, reply, expected)
                 if failure is None:
                     return_ns = call.return_ns
-                    pace.returned(return_ns)
+                    pace.returned(return_ns, call.unread_ns)
                     recording.succeeded(
                         name, intended_ns, first_call_ns or call.call_ns, return_ns, length=length, response=reply
                     )
@@ -134,7 +150,7 @@ class Client:
             self.recording.cancelled(name, intended_ns)
             raise
         return_ns = call.return_ns or monotonic_ns()
-        pace.returned(return_ns)
+        pace.returned(return_ns, call.unread_ns)
         self.recording.failed(name, intended_ns, first_call_ns or call.call_ns, return_ns, failure)
         return None
 

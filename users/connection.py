@@ -29,6 +29,7 @@ from protocols.errors import RemoteProtocolError
 from protocols.frames import TRUNCATED
 from users.call import Call, fail_all
 from users.failures import CheckFailed, ConnectionLost, ReplyTimeout, RequestFailure, ServerRefused
+from users.kernel_times import kernel_times
 from users.opening import (
     CLOSED_BY_SERVER,
     CONNECT_DEADLINE_S,
@@ -68,7 +69,8 @@ _AFTER_TIMEOUT: Final = "connection dropped after a timeout"
 class Connection(Sender):
     """A connection to `endpoint` that comes back: each `open` dials anew with a fresh session.
 
-    `timeout_s` bounds the wait for each reply. Used by any number of greenlets of one thread.
+    `timeout_s` bounds the wait for each reply. With `kernel_times` the kernel says when one came, if it can. Used by
+    any number of greenlets of one thread.
     """
 
     # Slots, here and in the engine's exchanges: with thousands of connections what counts is how much memory each of
@@ -83,9 +85,11 @@ class Connection(Sender):
         "_id_step",
         "_ids",
         "_judge",
+        "_kernel_times",
         "_lane",
         "_loop",
         "_new_session",
+        "_now",
         "_on_stray",
         "_opener",
         "_out",
@@ -97,6 +101,7 @@ class Connection(Sender):
         "_refusal",
         "_sock",
         "_strays",
+        "_timed",
         "_timeout_ns",
         "_timer",
         "_timer_runs",
@@ -116,6 +121,7 @@ class Connection(Sender):
         timeout_s: float = REPLY_TIMEOUT_S,
         on_stray: OnStray | None = None,
         ids: IdSpace = request_ids,
+        kernel_times: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
@@ -126,6 +132,7 @@ class Connection(Sender):
         self._recv: Callable[[int], bytes]
         self._new_session = new_session
         self._on_stray = on_stray
+        self._kernel_times = kernel_times
         self._ids = ids
         self._id_step, self._id_mask = ids.step, ids.mask
         self._lane = -1
@@ -188,9 +195,7 @@ class Connection(Sender):
         self._tls = tls
         self._lane, self._id = self._ids.new_lane()
         self._strays = Strays(session, self._ids, self._lane, self.label, self._on_stray)
-        self._sock = raw
-        self._recv = raw.recv
-        self._sock_send = raw.send
+        self._recv = self._read_by(raw)
         self._loop = hub.loop
         # Straight to the hub: gevent's own `switch` first looks for hooks that no greenlet of ours has.
         self._wait = greenlet.switch.__get__(hub)
@@ -200,6 +205,14 @@ class Connection(Sender):
         self._readable.start(self._on_readable)
         self._gone.clear()
         self.is_open = True
+
+    def _read_by(self, raw: "_socket.socket") -> Callable[[int], bytes]:
+        """Take this socket; what reads it. `_now` is when what was read last had come, or the present."""
+        self._sock = raw
+        self._sock_send = raw.send
+        self._timed = timed = kernel_times(raw, self._kernel_times)
+        self._now: Callable[[], int] = monotonic_ns if timed is None else timed.came
+        return raw.recv if timed is None else timed.recv
 
     def next_id(self) -> int:
         """A request id that no other request of this process has or will have. Only while open."""
@@ -216,8 +229,8 @@ class Connection(Sender):
     def exchange(self, request_id: Any, data: bytes, call: Call) -> Any:
         """Send `data` and wait for the reply with `request_id`; only while open, `call` is the caller's own.
 
-        Sets `call.call_ns` before the first byte and `call.return_ns` when the reply is parsed (or the wait
-        is over). Raises ReplyTimeout, ConnectionLost, CheckFailed (the stream became unreadable).
+        Sets `call.call_ns` before the first byte and `call.return_ns` when the reply is there (or the wait is
+        over). Raises ReplyTimeout, ConnectionLost, CheckFailed (the stream became unreadable).
         """
         if self._unsent and len(self._unsent) > MAX_UNSENT_BYTES:
             self._wait_until_sent()
@@ -333,7 +346,8 @@ class Connection(Sender):
 
     def _dispatch(self, replies: Any) -> None:
         """Hand each reply to its caller, corked; all replies are matched before the first caller runs."""
-        now_ns = monotonic_ns()
+        now_ns = self._now()
+        timed = self._timed
         pop = self._pending.pop
         calls = []
         for reply in replies:
@@ -343,6 +357,9 @@ class Connection(Sender):
                 if call is None:
                     continue
             call.return_ns = now_ns
+            if timed is not None:
+                call.return_ns = max(now_ns, call.call_ns)
+                call.unread_ns = timed.unread_ns
             call.reply = reply
             calls.append(call)
         if not calls:

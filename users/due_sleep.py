@@ -15,7 +15,6 @@ from gevent.hub import Waiter
 
 from users.due_timer import DueTimer
 
-_NS_PER_S: Final = 1_000_000_000
 # Users that were stopped while they slept leave their places in the heap; more than this and half of it are cleared.
 MAX_LEFT_BEHIND: Final = 1_000
 
@@ -51,23 +50,25 @@ class _Bedroom:
         due = []
         while self._sleepers and self._sleepers[0][0] <= now_ns:
             due.append(heappop(self._sleepers))
-        if self._sleepers:
-            self._timer.set(self._sleepers[0][0])
-        for place in due:
-            waiter, place[2] = place[2], None
-            if waiter is None:
-                self._left_behind -= 1
-            else:
-                waiter.switch(None)
+        try:
+            for place in due:
+                waiter, place[2] = place[2], None
+                if waiter is None:
+                    self._left_behind -= 1
+                else:
+                    waiter.switch(None)
+        finally:  # not before: they are due, and it takes a while
+            if self._sleepers:
+                self._timer.set(self._sleepers[0][0])
 
 
 _bedrooms: "WeakKeyDictionary[Any, _Bedroom]" = WeakKeyDictionary()
 
 
-def sleep(seconds: float) -> None:
-    """As `gevent.sleep`, without its millisecond."""
+def sleep_until(due_ns: int) -> None:
+    """Sleep until `due_ns` (of the monotonic clock). If that has passed, the others have their turn."""
     hub = get_hub()
     bedroom = _bedrooms.get(hub)
     if bedroom is None:
         bedroom = _bedrooms[hub] = _Bedroom()
-    bedroom.sleep_until(monotonic_ns() + int(seconds * _NS_PER_S))
+    bedroom.sleep_until(due_ns)

@@ -6,7 +6,7 @@ nanoseconds. Elsewhere gevent's timer does.
 
 A process that sleeps is woken some 50 us late, on a virtual machine later still. So the timer wakes it shortly before,
 and the event loop then turns without sleeping, whatever comes in meanwhile is served as ever, until the time has come.
-That takes CPU: it is done only where the wait is so long that the share is small.
+That takes CPU: an eighth of a core at most, beyond which it sleeps.
 """
 
 import ctypes
@@ -24,10 +24,11 @@ _READ: Final = 1  # libev's event mask
 _NS_PER_S: Final = 1_000_000_000
 _EXPIRATIONS_BYTES: Final = 8
 
-#: So long before its time the process stays awake, if it had at least `WORTH_NS` to wait: an eighth of a core for each
-#: timer at most.
+#: So long before its time the process stays awake: once in eight times as long for each timer, give or take a few times
+#: that come close together.
 AWAKE_NS: Final = 100_000
-WORTH_NS: Final = 8 * AWAKE_NS
+SHARE: Final = 8
+AT_ONCE: Final = 16
 
 
 class _TimerSpec(ctypes.Structure):
@@ -47,9 +48,11 @@ class DueTimer:
         self._loop = get_hub().loop
         self._fd = _new_timerfd()
         self._watcher: Any = None
-        self._due_ns = 0  # what to wake for in the end, while the timerfd is set to shortly before; else 0
+        self._due_ns = 0  # what the timerfd is set to wake for, or to stay awake for; 0: nothing
+        self._paid_until_ns = 0  # before that it does not stay awake again
         if self._fd >= 0:
             self._awake = self._loop.idle()
+            self._looking = self._loop.prepare()
             self._spec = _TimerSpec()
             self._watcher = self._loop.io(self._fd, _READ)
             self._watcher.start(self._on_readable)
@@ -63,11 +66,16 @@ class DueTimer:
             self._watcher = self._loop.timer(max(0, due_ns - monotonic_ns()) / _NS_PER_S)
             self._watcher.start(self._on_due)
             return
-        self._awake.stop()
-        self._due_ns = 0
-        if due_ns - monotonic_ns() > WORTH_NS:
-            self._due_ns, due_ns = due_ns, due_ns - AWAKE_NS
-        self._arm(due_ns)
+        self._sleep()
+        self._due_ns = due_ns = max(due_ns, 1)
+        awake_ns = max(due_ns - AWAKE_NS, monotonic_ns())
+        if self._paid_until_ns > awake_ns or awake_ns >= due_ns:
+            self._arm(due_ns)
+        elif awake_ns > due_ns - AWAKE_NS:
+            self._arm(0)  # it may have been set for something else
+            self._stay_awake(awake_ns)
+        else:
+            self._arm(awake_ns)
 
     def close(self) -> None:
         if self._watcher is not None:
@@ -75,6 +83,7 @@ class DueTimer:
             self._watcher = None
         if self._fd >= 0:
             self._awake.close()
+            self._looking.close()
             os.close(self._fd)
             self._fd = -1
 
@@ -83,21 +92,41 @@ class DueTimer:
             os.read(self._fd, _EXPIRATIONS_BYTES)
         except BlockingIOError:
             return  # it has been set anew since it was ready
-        if self._due_ns:
-            self._awake.start(_turn_on)
-            self._arm(self._due_ns)
-            self._due_ns = 0
+        now_ns = monotonic_ns()
+        if now_ns < self._due_ns:
+            self._stay_awake(now_ns)
         else:
-            self._awake.stop()
+            self._go_off()
+
+    def _stay_awake(self, now_ns: int) -> None:
+        price_ns = SHARE * AWAKE_NS
+        self._paid_until_ns = max(self._paid_until_ns, now_ns - AT_ONCE * price_ns) + price_ns
+        # An event loop does not sleep while somebody waits for it to be idle. At each turn it looks at the clock: the
+        # timerfd's interrupt would take 10 us.
+        self._awake.start(_nothing)
+        self._looking.start(self._look)
+
+    def _sleep(self) -> None:
+        self._awake.stop()
+        self._looking.stop()
+
+    def _look(self) -> None:
+        if monotonic_ns() >= self._due_ns:
+            self._go_off()
+
+    def _go_off(self) -> None:
+        self._sleep()
+        if self._due_ns:
+            self._due_ns = 0
             self._on_due()
 
     def _arm(self, due_ns: int) -> None:
-        self._spec.value_s, self._spec.value_ns = divmod(max(due_ns, 1), _NS_PER_S)
+        self._spec.value_s, self._spec.value_ns = divmod(due_ns, _NS_PER_S)
         _libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(self._spec), None)
 
 
-def _turn_on() -> None:
-    """What an event loop does that has nothing to do: as long as somebody is waiting for that, it does not sleep."""
+def _nothing() -> None:
+    pass
 
 
 _libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None

@@ -166,7 +166,7 @@ class F00DClient(Client):
         if self.recording.refuses():
             self.pace.refused()
             return False
-        self._first_call_ns = self._call.return_ns = self._attempts_made = 0
+        self._first_call_ns = self._call.return_ns = self._call.unread_ns = self._attempts_made = 0
         self._first_failure: RequestFailure | None = None
         self._started_ns = monotonic_ns()
         failure: RequestFailure | None = None
@@ -182,7 +182,7 @@ class F00DClient(Client):
             self.recording.cancelled(TOGGLE, intended_ns)
             raise
         return_ns = self._call.return_ns if failure is None else monotonic_ns()
-        self.pace.returned(return_ns)
+        self.pace.returned(return_ns, self._call.unread_ns if failure is None else 0)
         call_ns = self._first_call_ns or intended_ns
         if failure is not None:
             self.recording.failed(TOGGLE, intended_ns, call_ns, return_ns, failure)

@@ -130,6 +130,12 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "default": 0,
         "help": "open load: seed of poisson arrivals",
     },
+    "receive_times": {
+        "choices": ["auto", "kernel", "process"],
+        "default": "auto",
+        "help": "who says when a reply came: the kernel (Linux; 1.3 us more a read), or this process when it has read "
+        "it; auto: the kernel where load has a pace, --rate or think time",
+    },
     "timeout": {
         "type": _seconds,
         "default": REPLY_TIMEOUT_S,

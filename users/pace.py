@@ -6,8 +6,9 @@ busy generator waits, as a real one would (shared with wrk2: no coordinated omis
 
     intended = previous return + think time
 
-Think time is what Locust sleeps between tasks (`wait_time`, `self.wait()`). A pause that a task makes itself
-(`gevent.sleep` between two calls) is seen as such by its length and is think time too.
+Think time is what Locust sleeps between tasks (`wait_time`, `self.wait()`). It begins with the reply, so it is slept
+until then, not for so long from whenever Locust came to it. A pause that a task makes itself (`gevent.sleep` between
+two calls, or after the last) is seen as such by its length and is think time too.
 """
 
 from time import monotonic_ns
@@ -24,6 +25,8 @@ OWN_PAUSE_NS: Final = 50_000_000
 # What a caller waits whose call the circuit breaker refused: a scenario without think time would spin otherwise.
 REFUSED_PAUSE_S: Final = 0.05
 
+_NS_PER_S: Final = 1_000_000_000
+
 
 class Pace:
     """One caller's clock. `ready_ns`: when it meant to go on. `resumed_ns`: when it really did."""
@@ -38,15 +41,19 @@ class Pace:
     def intended(self) -> int:
         """When the request that is about to be sent was meant to be."""
         now_ns = monotonic_ns()
-        if now_ns - self.resumed_ns > OWN_PAUSE_NS:
-            if self.ready_ns:
-                recorder.think_ns += now_ns - self.ready_ns
-            return now_ns
-        return self.ready_ns
+        return now_ns if self._paused_itself(now_ns) else self.ready_ns
 
-    def returned(self, return_ns: int) -> None:
-        """A request has ended. Waiting for it gave all other greenlets their turn."""
-        self.ready_ns = self.resumed_ns = return_ns
+    def _paused_itself(self, now_ns: int) -> bool:
+        if now_ns - self.resumed_ns <= OWN_PAUSE_NS:
+            return False
+        if self.ready_ns:
+            recorder.think_ns += now_ns - self.ready_ns
+        return True
+
+    def returned(self, return_ns: int, unread_ns: int = 0) -> None:
+        """A request has ended; its reply was read so much later. Waiting for it gave all other greenlets their turn."""
+        self.ready_ns = return_ns
+        self.resumed_ns = return_ns + unread_ns
         self.has_yielded = True
 
     def refused(self) -> None:
@@ -58,12 +65,26 @@ class Pace:
         """Between two tasks, in open load: wait for the next arrival. False: think time is what is asked for."""
         return False
 
-    def slept(self, seconds: float) -> None:
-        """Locust has made this caller wait for `seconds`, and perhaps longer."""
-        think_ns = int(seconds * 1_000_000_000)
+    def think(self, seconds: float) -> None:
+        """Sleep as long as Locust wants this caller to think, and give the others their turn in any case."""
+        now_ns = monotonic_ns()
+        if self._paused_itself(now_ns):
+            self.ready_ns = now_ns
+        think_ns = int(seconds * _NS_PER_S)
+        due_sleep.sleep_until(self.ready_ns + think_ns)
         recorder.think_ns += think_ns
         self.ready_ns += think_ns
         self.resumed_ns = monotonic_ns()
+
+
+def never_thinks(user_class: Any) -> bool:
+    """Whether it has no `wait_time` or Locust's `constant(0)`: the number is in the closure of what `constant` made."""
+    wait_time = getattr(user_class, "wait_time", None)
+    if wait_time is None:
+        return True
+    if not getattr(wait_time, "__qualname__", "").startswith("constant.<locals>"):
+        return False
+    return [cell.cell_contents for cell in wait_time.__closure__ or ()] == [0]
 
 
 def _measure_think_time() -> None:
@@ -79,16 +100,12 @@ def _measure_think_time() -> None:
             locust_sleep(self, seconds)
         elif pace.wait_for_turn():
             pass
-        elif seconds > 0:
-            due_sleep.sleep(seconds)
-            pace.slept(seconds)
-        elif pace.has_yielded:
+        elif seconds > 0 or not pace.has_yielded:
+            pace.think(seconds)
+        else:
             # "No think time" is a turn for the others, which the last request has given them; a second one
             # would cost a tenth of a round trip and take this caller's request out of the common send.
             pace.has_yielded = False
-        else:
-            locust_sleep(self, seconds)
-            pace.slept(seconds)
 
     _sleep.measures_think_time = True  # type: ignore[attr-defined]
     TaskSet._sleep = _sleep  # type: ignore[method-assign]

@@ -207,7 +207,7 @@ class RaftKvClient(Client):
             raise
         answered = reply is not None and attempts.failure is None
         return_ns = self._call.return_ns if answered else monotonic_ns()
-        pace.returned(return_ns)
+        pace.returned(return_ns, self._call.unread_ns if answered else 0)
         call_ns = attempts.first_call_ns or intended_ns
         status = operations.OK if answered else operations.INFO if attempts.doubtful else operations.FAIL
         if history is not None and history is recorder.operations:

@@ -2,7 +2,8 @@
 
 A generator at its limit measures itself: whatever it reports then as the server's latency contains its own. The
 probe is a greenlet that sleeps to absolute due times; how late it wakes is how late every other greenlet may have
-been (gevent's timers alone account for up to a millisecond).
+been (gevent's timers alone account for up to a millisecond). Where the kernel says when replies came
+(`users.kernel_times`), it is also known how long they then lay unread.
 """
 
 import time
@@ -13,6 +14,7 @@ import gevent
 
 from records.clock import read_clock, shift_ns
 from records.histogram import GrowingHistogram, Histogram, merge
+from records.recorder import recorder
 
 PROBE_EVERY_S = 0.05
 
@@ -46,6 +48,7 @@ class HealthProbe:
         self.stop()
         self._lateness = GrowingHistogram()
         self._lagged = set()
+        recorder.take_unread()
         self._cpu_s, self._wall_s = self._busy_s(), time.monotonic()
         self._greenlet = gevent.spawn(self._probe)
 
@@ -74,13 +77,20 @@ class HealthProbe:
         return time.process_time() - self._idle_cpu_ns() / _NS_PER_S
 
     def take(self) -> dict[str, Any]:
-        """Plain data: packed lateness in microseconds, the share of a core used, the seconds that lagged."""
+        """Plain data: packed lateness in microseconds, that of reading replies, the share of a core used, the seconds
+        that lagged."""
         cpu_s, wall_s = self._busy_s(), time.monotonic()
         share = (cpu_s - self._cpu_s) / max(1e-9, wall_s - self._wall_s)
         self._cpu_s, self._wall_s = cpu_s, wall_s
         lateness, self._lateness = self._lateness, GrowingHistogram()
         lagged, self._lagged = sorted(self._lagged), set()
-        return {"lag": lateness.pack(), "cpu_share": share, "lagged": lagged, "clock": read_clock()}
+        return {
+            "lag": lateness.pack(),
+            "unread": recorder.take_unread().pack(),
+            "cpu_share": share,
+            "lagged": lagged,
+            "clock": read_clock(),
+        }
 
 
 class Health:
@@ -90,12 +100,14 @@ class Health:
         self.lagged: set[int] = set()  # seconds of our monotonic clock in which some process lagged
         self._clock = read_clock()
         self._lag: dict[str, Histogram] = {}
+        self._unread: dict[str, Histogram] = {}
         self._cpu: dict[str, list[float]] = {}
 
     def add(self, process: str, taken: dict[str, Any]) -> None:
         """Add one process's ``take``. Errors: ValueError, KeyError when it is not one."""
-        lag = Histogram.unpack(taken["lag"])
+        lag, unread = Histogram.unpack(taken["lag"]), Histogram.unpack(taken["unread"])
         self._lag[process] = merge([self._lag.get(process, Histogram()), lag])
+        self._unread[process] = merge([self._unread.get(process, Histogram()), unread])
         self._cpu.setdefault(process, []).append(float(taken["cpu_share"]))
         if taken.get("lagged"):
             shift_s = round(shift_ns(taken["clock"], self._clock) / _NS_PER_S)
@@ -103,10 +115,19 @@ class Health:
 
     def lag_p99_s(self) -> float:
         """The p99 lateness of the process that was worst, in seconds."""
-        return max((histogram.percentile_us(99) for histogram in self._lag.values()), default=0.0) / 1e6
+        return _worst_p99_s(self._lag)
 
     def lag_max_s(self) -> float:
-        return max((histogram.max_us for histogram in self._lag.values()), default=0) / 1e6
+        return _worst_s(self._lag)
+
+    def unread_facts(self) -> dict[str, float]:
+        """How long replies lay unread, in seconds, in the process that was worst; {} where the kernel did not tell."""
+        if not any(histogram.total for histogram in self._unread.values()):
+            return {}
+        return {
+            "unread_p99_s": round(_worst_p99_s(self._unread), 6),
+            "unread_max_s": round(_worst_s(self._unread), 6),
+        }
 
     def cpu_share(self) -> float:
         """The mean share of one core of the process that used most."""
@@ -117,6 +138,7 @@ class Health:
         return {
             "hub_lag_p99_s": round(self.lag_p99_s(), 6),
             "hub_lag_max_s": round(self.lag_max_s(), 6),
+            **self.unread_facts(),
             "generator_cpu_share": round(self.cpu_share(), 3),
             "generator_advice": self.advice(),
             "lagged_seconds": sorted(self.lagged)[:LAGGED_KEPT],
@@ -135,3 +157,11 @@ class Health:
             f"the load generator is at its limit: a process {' and '.join(limits)}; "
             "its latencies contain its own, so spread the users over more workers or lower the load"
         )
+
+
+def _worst_p99_s(of_processes: dict[str, Histogram]) -> float:
+    return max((histogram.percentile_us(99) for histogram in of_processes.values()), default=0.0) / 1e6
+
+
+def _worst_s(of_processes: dict[str, Histogram]) -> float:
+    return max((histogram.max_us for histogram in of_processes.values()), default=0) / 1e6

@@ -25,6 +25,8 @@ MAX_HUB_LAG_S = 0.25
 #: What else the generator says of itself, for whoever doubts its figures.
 _GENERATOR_FACTS = (
     "hub_lag_max_s",
+    "unread_p99_s",
+    "unread_max_s",
     "generator_cpu_share",
     "generator_advice",
     "issued",

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from records.histogram import Histogram
+from records.recorder import recorder
 from swarmproof.fleet.health import PROBE_EVERY_S, Health, HealthProbe
 
 
 def _taken(lateness_us: list[int], cpu_share: float = 0.1) -> dict[str, object]:
-    return {"lag": Histogram.of(np.array(lateness_us)).pack(), "cpu_share": cpu_share}
+    nothing = Histogram().pack()
+    return {"lag": Histogram.of(np.array(lateness_us)).pack(), "unread": nothing, "cpu_share": cpu_share}
 
 
 def test_a_blocked_event_loop_is_seen_for_as_long_as_it_was_blocked() -> None:
@@ -78,6 +80,27 @@ def test_a_calm_generator_needs_no_advice() -> None:
     health = Health()
     health.add("calm", _taken([1_000] * 100, 0.5))
     assert health.advice() == ""
+
+
+def test_how_long_replies_lay_unread_is_that_of_the_worst_process_and_absent_where_nobody_knows() -> None:
+    health = Health()
+    health.add("calm", _taken([100]))
+    assert "unread_p99_s" not in health.facts()
+    for process, unread_us in (("a", [50] * 200), ("b", [3_000] * 3)):
+        health.add(process, _taken([100]) | {"unread": Histogram.of(np.array(unread_us)).pack()})
+    facts = health.facts()
+    assert facts["unread_p99_s"] == facts["unread_max_s"] == pytest.approx(0.003, rel=0.01)
+
+
+def test_a_probe_tells_what_the_recorder_was_told_since_the_last_take() -> None:
+    probe = HealthProbe()
+    recorder.unread.add(7_000)  # of the run before
+    probe.start()
+    recorder.unread.add(500)
+    first, second = probe.take(), probe.take()
+    probe.stop()
+    assert Histogram.unpack(first["unread"]).max_us == 500
+    assert Histogram.unpack(second["unread"]).total == 0
 
 
 def test_a_damaged_report_is_a_value_error() -> None:

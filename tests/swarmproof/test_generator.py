@@ -9,6 +9,11 @@ def test_a_healthy_generator_is_one_line() -> None:
     assert generator_lines(HEALTHY) == ["woke its users 3.1 ms late or less (p99, at most 12.4 ms); used 45% of a core"]
 
 
+def test_how_late_replies_were_read_is_told_where_the_kernel_knew() -> None:
+    line = generator_lines({**HEALTHY, "unread_p99_s": 0.00021, "unread_max_s": 0.0042})[0]
+    assert "; read replies 0.21 ms after they came or sooner (p99, at most 4.2 ms); used" in line
+
+
 def test_a_run_that_says_nothing_has_no_line() -> None:
     assert generator_lines({}) == []
 

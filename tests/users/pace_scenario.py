@@ -1,4 +1,4 @@
-"""Three ways to think between requests; none of them may be counted as response time."""
+"""Ways to think between requests; none of them may be counted as response time."""
 
 import gevent
 from locust import TaskSet, constant, task
@@ -34,4 +34,26 @@ class ByItself(EnvelopeUser):
     @task
     def ask(self) -> None:
         self.client.perform("by itself", (0, b"x"))
+        gevent.sleep(0.1)
+
+
+class ByBoth(EnvelopeUser):
+    fixed_count = 1
+    wait_time = constant(0.05)
+
+    @task
+    def ask(self) -> None:
+        self.client.perform("by both", (0, b"x"))
+        gevent.sleep(0.1)
+
+
+class ByOtherTasks(EnvelopeUser):
+    fixed_count = 1
+
+    @task
+    def ask(self) -> None:
+        self.client.perform("by other tasks", (0, b"x"))
+
+    @task(2)
+    def rest(self) -> None:
         gevent.sleep(0.1)

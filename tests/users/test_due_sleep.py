@@ -23,6 +23,10 @@ def bedrooms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return empty
 
 
+def sleep(seconds: float) -> None:
+    due_sleep.sleep_until(monotonic_ns() + int(seconds * 1e9))
+
+
 def sleepers() -> int:
     return len(due_sleep._bedrooms[gevent.get_hub()]._sleepers)
 
@@ -32,7 +36,7 @@ def test_sleepers_wake_in_the_order_of_their_times_and_none_early() -> None:
 
     def user(seconds: float) -> None:
         due_ns = monotonic_ns() + int(seconds * 1e9)
-        due_sleep.sleep(seconds)
+        sleep(seconds)
         assert monotonic_ns() >= due_ns - TICK_NS
         woken.append(seconds)
 
@@ -48,7 +52,7 @@ def test_a_sleeper_may_sleep_again_when_it_is_woken_and_wake_others() -> None:
 
     def user(name: str) -> None:
         for _ in range(20):
-            due_sleep.sleep(0.001)
+            sleep(0.001)
             turns.append(name)
 
     gevent.joinall([gevent.spawn(user, name) for name in "abc"], timeout=DEADLINE_S, raise_error=True)
@@ -59,7 +63,7 @@ def test_one_who_is_stopped_does_not_wake_and_the_others_do() -> None:
     woken: list[str] = []
 
     def user(name: str, seconds: float) -> None:
-        due_sleep.sleep(seconds)
+        sleep(seconds)
         woken.append(name)
 
     first = gevent.spawn(user, "stopped", 0.02)
@@ -77,12 +81,12 @@ def test_one_who_is_stopped_by_another_that_woke_at_the_same_time() -> None:
     users: list[gevent.Greenlet] = []
 
     def first() -> None:
-        due_sleep.sleep(0.01)
+        sleep(0.01)
         users[1].kill(block=False)
         done.append("first")
 
     def second() -> None:
-        due_sleep.sleep(0.01)
+        sleep(0.01)
         gevent.sleep(0)
         done.append("second")
 
@@ -93,8 +97,8 @@ def test_one_who_is_stopped_by_another_that_woke_at_the_same_time() -> None:
 
 
 def test_places_of_those_who_are_gone_are_cleared() -> None:
-    users = [gevent.spawn(due_sleep.sleep, 3600) for _ in range(3 * due_sleep.MAX_LEFT_BEHIND)]
-    stays = gevent.spawn(due_sleep.sleep, 0.3)
+    users = [gevent.spawn(sleep, 3600) for _ in range(3 * due_sleep.MAX_LEFT_BEHIND)]
+    stays = gevent.spawn(sleep, 0.3)
     gevent.sleep(0)
     assert sleepers() == len(users) + 1
     gevent.killall(users)

@@ -83,7 +83,13 @@ class Exchange(Connection):
 
     def __init__(self, engine: Engine, client: Client, depth: int, turns: Turns) -> None:
         given = client.connection
-        super().__init__(given.endpoint, client._session, timeout_s=given.timeout_s, on_stray=given._on_stray)
+        super().__init__(
+            given.endpoint,
+            client._session,
+            timeout_s=given.timeout_s,
+            on_stray=given._on_stray,
+            kernel_times=given._kernel_times,
+        )
         self.client: Any = client
         self.recording = client.recording
         self.wanted = Event()  # set while a place is ready and there is no connection
@@ -226,15 +232,16 @@ class Exchange(Connection):
         self._columns.reserve(self._fd)
         self._lane, self._columns.ids[self._fd] = self._ids.new_lane()
         self._strays = Strays(session, self._ids, self._lane, self.label, self._on_stray)
-        self._sock = raw
-        self._sock_send = raw.send
+        recv = self._read_by(raw)
         self._writing = False
         self._gone.clear()
         self.wanted.clear()
         self.is_open = True
         self.opened()
-        recv = raw.recv if tls is None else through_tls(raw.recv, tls)
-        self._engine.add(self, self._fd, None if BY_DESCRIPTOR and tls is None else recv)
+        if tls is not None:
+            recv = through_tls(recv, tls)
+        by_descriptor = BY_DESCRIPTOR and tls is None and self._timed is None
+        self._engine.add(self, self._fd, None if by_descriptor else recv, leaves_some=tls is not None)
         self._engine.at(0, self._first_requests)
 
     def opened(self) -> None:
@@ -266,7 +273,7 @@ class Exchange(Connection):
         return os.write(self._fd, data) if BY_DESCRIPTOR else self._sock_send(data)
 
     def _dispatch(self, replies: Any) -> None:
-        self._settle(replies, monotonic_ns())
+        self._settle(replies, self._now())
 
     def watch_writing(self, wanted: bool) -> None:
         self._engine.watch_writing(self._fd, wanted)
@@ -405,7 +412,7 @@ class Exchange(Connection):
         """What one recv brought. Returns what to send: the next requests, and what the protocol itself says."""
         replies = self._receive(data)
         if replies:
-            self._settle(replies, monotonic_ns())
+            self._settle(replies, self._now())
         if not self.is_open:
             return b""
         if self.session.error is not None:

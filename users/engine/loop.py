@@ -36,8 +36,8 @@ from users.opening import loss
 if TYPE_CHECKING:
     from users.engine.exchange import Exchange
 
-    #: How a connection is read (None: by its descriptor), and whose it is.
-    _Wire = tuple[Callable[[int], bytes] | None, Exchange]
+    #: How a connection is read (None: by its descriptor), whose it is, whether a short read may have left something.
+    _Wire = tuple[Callable[[int], bytes] | None, Exchange, bool]
 
 # The longest stretch without the hub's turn, give or take one socket and the sends of one poll. Locust's heartbeats are
 # a second apart; the web UI feels prompt below 50 ms; and three milliseconds hold some 400 round trips: the hub's turn
@@ -91,13 +91,18 @@ class Engine:
 
     # -- exchanges ---------------------------------------------------------------------------------------------
 
-    def add(self, exchange: "Exchange", fd: int, recv: Callable[[int], bytes] | None) -> None:
-        """Serve this open exchange from now on. Without `recv` its descriptor is read."""
+    def add(
+        self, exchange: "Exchange", fd: int, recv: Callable[[int], bytes] | None, leaves_some: bool = False
+    ) -> None:
+        """Serve this open exchange from now on. Without `recv` its descriptor is read.
+
+        `leaves_some`: a read that gives little may have left something nevertheless (TLS).
+        """
         if self._readiness is None:
             self._start()
         assert self._readiness is not None
         self.columns.reserve(fd)
-        self._wires[fd] = (recv, exchange)
+        self._wires[fd] = (recv, exchange, leaves_some)
         self._paced += not exchange.at_full_throttle
         self._readiness.add(fd)
 
@@ -306,7 +311,7 @@ class Engine:
         wire = self._wires.get(fd)
         if wire is None:  # closed by an earlier one of this batch
             return
-        recv, exchange = wire
+        recv, exchange, leaves_some = wire
         if mask & WRITE:
             exchange.on_writable()
         if not mask & READ or not exchange.is_open:
@@ -320,7 +325,7 @@ class Engine:
         except OSError as error:
             exchange.lose(ConnectionLost(loss(error)))
         else:
-            if data and (mask & END or recv is not None or len(data) == RECV_BYTES):
+            if data and (mask & END or leaves_some or len(data) == RECV_BYTES):
                 self._left.append((fd, mask & ~WRITE))  # there may be more
             self._take(exchange, data)
 
@@ -372,7 +377,7 @@ class Engine:
 
     def _read_late(self, wire: "_Wire") -> None:
         """After a pause of this process the reply may be here already, and is not overdue: the engine is."""
-        recv, exchange = wire
+        recv, exchange, _ = wire
         try:
             data = os.read(exchange.descriptor, RECV_BYTES) if recv is None else recv(RECV_BYTES)
         except OSError:

@@ -120,6 +120,7 @@ class StreamExchange(Exchange):
             and self._due
             and not (self._later or self._matched or self._ready or self._writing)
             and self._tls is None
+            and self._timed is None
             and BY_DESCRIPTOR
             and len(self._due) < RECV_BYTES  # it comes in one piece, if anything does
         ):
@@ -170,7 +171,7 @@ class StreamExchange(Exchange):
         return super().receive(data)
 
     def _receive_in_pieces(self, data: bytes) -> bytes:
-        now_ns = monotonic_ns()
+        now_ns = self._now()
         start, freed = 0, 0
         while start < len(data):
             due = self._due

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from records.recorder import recorder
+from users.pace import never_thinks
 
 if TYPE_CHECKING:
     from users.engine.exchange import Exchange
@@ -113,12 +114,4 @@ def turns_of(engine: "Engine", user: Any) -> Turns:
     load = getattr(user.environment, "open_load", None)
     if load is not None:
         return OpenTurns(load)
-    return ClosedTurns(engine, user.wait_time, instant=_is_constant_zero(type(user).wait_time))
-
-
-def _is_constant_zero(wait_time: Any) -> bool:
-    """Whether it is Locust's `constant(0)`: its number is in the closure of the function that `constant` made."""
-    if not getattr(wait_time, "__qualname__", "").startswith("constant.<locals>"):
-        return False
-    cells = [cell.cell_contents for cell in wait_time.__closure__ or ()]
-    return cells == [0]
+    return ClosedTurns(engine, user.wait_time, instant=never_thinks(type(user)))

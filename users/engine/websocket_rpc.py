@@ -10,7 +10,6 @@ compared here. Any other goes to the session and the client's check, which find 
 
 import random
 from functools import lru_cache
-from time import monotonic_ns
 from typing import Any, Final
 
 import orjson
@@ -314,7 +313,7 @@ class WebSocketRpcExchange(StreamExchange):
             except (ValueError, KeyError, TypeError, IndexError):
                 pass  # whatever it is, the session knows
             others.append(text)
-        now_ns = monotonic_ns()
+        now_ns = self._now()
         if good:
             self._count(good, now_ns)
             self._answered_call_ns = good[-1].call_ns
@@ -348,7 +347,7 @@ class WebSocketRpcExchange(StreamExchange):
             # Framed again, for the parser: it also checks that they are UTF-8.
             replies = self._receive(unmasked_frame(FIN_TEXT, text))
             if replies:
-                self._settle(replies, monotonic_ns())
+                self._settle(replies, self._now())
             if not self.is_open:
                 return b""
             if self.session.error is not None:

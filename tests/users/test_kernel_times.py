@@ -1,0 +1,263 @@
+"""When a reply came, while this process was busy with something else: the kernel knows.
+
+Servers are threads, which go on while the event loop stands still.
+"""
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic_ns
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+from locust import constant
+
+from protocols.envelope import EnvelopeCodec
+from records.recorder import recorder
+from tests.users.engine.test_kinds import KINDS, Kind
+from tests.users.in_process import in_process
+from users import kernel_times
+from users.call import Call
+from users.connection import Connection
+from users.envelope import EnvelopeSession, EnvelopeUser
+from users.kernel_times import KernelTimes
+from users.pace import OWN_PAUSE_NS, Pace
+from users.statistics import statistics_of
+from users.transport import Endpoint
+
+DEADLINE_S = 30.0
+ANSWER_AFTER_S = 0.05
+BUSY_S = 0.5
+#: Between what the server took and how long this process was busy.
+HALFWAY_S = 0.3
+S = 1_000_000_000
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's times are Linux's")
+
+
+@contextmanager
+def slow_server(peer: Any = None) -> Iterator[int]:
+    """Answers each request of one connection after a while, as `peer` says (None: with the same bytes)."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                if peer is not None:
+                    peer.shake_hands(sock)
+                while data := sock.recv(65_536):
+                    time.sleep(ANSWER_AFTER_S)
+                    sock.sendall(data if peer is None else b"".join(peer.replies(data)))
+            except OSError:
+                pass  # the client is gone
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
+        thread.join(DEADLINE_S)
+
+
+def one_call(*, kernel: bool) -> Call:
+    """A request whose reply comes while this process is busy."""
+    with slow_server() as port:
+        endpoint = Endpoint("127.0.0.1", port)
+        connection = Connection(endpoint, lambda: EnvelopeSession(EnvelopeCodec()), kernel_times=kernel)
+        connection.open()
+        call = Call()
+        request_id = connection.next_id()
+        data = EnvelopeCodec().encode(request_id, b"x")
+        caller = gevent.spawn(connection.exchange, request_id, data, call)
+        gevent.sleep(0.001)
+        time.sleep(BUSY_S)
+        caller.get(timeout=DEADLINE_S)
+        connection.close()
+    return call
+
+
+def test_a_busy_process_measures_the_server_and_learns_how_late_it_was() -> None:
+    recorder.take_unread()
+    call = one_call(kernel=True)
+    taken_s = (call.return_ns - call.call_ns) / S
+    assert ANSWER_AFTER_S <= taken_s < HALFWAY_S
+    assert call.unread_ns / S > BUSY_S - HALFWAY_S
+    unread = recorder.take_unread().histogram()
+    assert unread.total == 1
+    assert unread.max_us == call.unread_ns // 1_000
+
+
+def test_without_the_kernels_word_its_own_delay_is_in_the_measurement() -> None:
+    recorder.take_unread()
+    call = one_call(kernel=False)
+    assert (call.return_ns - call.call_ns) / S > HALFWAY_S
+    assert call.unread_ns == 0
+    assert recorder.take_unread().histogram().total == 0
+
+
+ENGINE_KINDS = {"envelope": Kind(EnvelopeUser, "tcp", {}, lambda: None), **KINDS}
+
+
+def longest_ms(kind: Kind, think_s: float, receive_times: str) -> float:
+    """What Locust's table says of one request in the engine whose reply came while the process was busy."""
+    user_class = type(kind.user_class.__name__, (kind.user_class,), {"abstract": True, "wait_time": constant(think_s)})
+    peer = kind.peer()
+    with slow_server(peer) as port:
+        options = {"engine": True, "receive_times": receive_times, "timeout": DEADLINE_S, **kind.options}
+        with in_process(user_class, f"{kind.scheme}://127.0.0.1:{port}", **options) as (user, told):
+            user.exchange.begin()
+            user.exchange.connect()
+            await_(lambda: user.exchange.last_id and user.exchange.is_open)
+            gevent.sleep(0.001)
+            time.sleep(BUSY_S)
+            entries = user.environment.stats.entries
+            measured: list[float] = []
+
+            def is_counted() -> bool:
+                statistics_of(user.environment).flush()
+                measured[:] = [entry.min_response_time for (name, _), entry in entries.items() if name != "connect"]
+                return bool(measured)
+
+            await_(is_counted)
+            user.exchange.cancel_all()
+            assert not told.bad
+            return measured[0]
+
+
+def await_(condition: Callable[[], Any]) -> None:
+    with gevent.Timeout(DEADLINE_S):
+        while not condition():
+            gevent.sleep(0.0005)
+
+
+@pytest.mark.parametrize("kind", ENGINE_KINDS.values(), ids=list(ENGINE_KINDS))
+def test_so_does_the_engine_where_load_has_a_pace(kind: Kind) -> None:
+    assert ANSWER_AFTER_S <= longest_ms(kind, 60, "auto") / 1e3 < HALFWAY_S
+
+
+@pytest.mark.parametrize(
+    ("think_s", "receive_times"), [(0, "auto"), (60, "process")], ids=["at full throttle", "as asked"]
+)
+def test_else_the_engine_takes_the_time_itself(think_s: float, receive_times: str) -> None:
+    kind = ENGINE_KINDS["envelope"]
+    assert longest_ms(kind, think_s, receive_times) / 1e3 > HALFWAY_S
+
+
+@pytest.mark.parametrize("kind", ENGINE_KINDS.values(), ids=list(ENGINE_KINDS))
+def test_at_full_throttle_it_asks_the_kernel_if_told_to(kind: Kind) -> None:
+    assert longest_ms(kind, 0, "kernel") / 1e3 < HALFWAY_S
+
+
+def test_scripted_users_with_a_pace_ask_the_kernel_and_those_without_do_not() -> None:
+    for think_s, receive_times, wanted in (
+        (0, "auto", False),
+        (1, "auto", True),
+        (0, "kernel", True),
+        (1, "process", False),
+    ):
+        thinking = type("Thinking", (EnvelopeUser,), {"abstract": True, "wait_time": constant(think_s)})
+        with in_process(thinking, "tcp://127.0.0.1:1", receive_times=receive_times) as (user, _):
+            assert user.client.connection._kernel_times is wanted
+
+
+# -- the kernel's clock is the wall's ------------------------------------------------------------------------------
+
+
+class Pair:
+    """A socket with the kernel's times, and the other end of its connection."""
+
+    def __init__(self, ours: Any, theirs: socket.socket) -> None:
+        self.timed = KernelTimes(ours)
+        self._theirs = theirs
+        with gevent.Timeout(DEADLINE_S):
+            while not self.lay_unread_ns(0.001):
+                pass  # the kernel begins a little later, and another test may have set the clock
+
+    def lay_unread_ns(self, seconds: float = 0.02) -> int:
+        """Something came, and was read so much later."""
+        self._theirs.sendall(b"x")
+        time.sleep(seconds)
+        assert self.timed.recv(10) == b"x"
+        return self.timed.unread_ns
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+        with ours, theirs:
+            yield Pair(ours, theirs)
+
+
+def test_when_it_came_is_between_sending_and_reading(pair: Pair) -> None:
+    before_ns = monotonic_ns()
+    unread_ns = pair.lay_unread_ns()
+    after_ns = monotonic_ns()
+    assert before_ns <= pair.timed.came_ns + 1_000
+    assert 20_000_000 <= unread_ns <= after_ns - pair.timed.came_ns
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_a_wall_clock_that_was_set_is_not_believed(pair: Pair, monkeypatch: pytest.MonkeyPatch, step_s: int) -> None:
+    monkeypatch.setattr(kernel_times, "time_ns", lambda: time.time_ns() + step_s * S)
+    before_ns = monotonic_ns()
+    assert pair.lay_unread_ns() == 0
+    assert pair.timed.came_ns - before_ns >= 20_000_000
+
+
+def test_a_process_that_was_stopped_between_its_two_clocks_looks_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses_s = iter([0.05])
+
+    def stopped_before() -> int:
+        for pause_s in pauses_s:
+            time.sleep(pause_s)
+        return time.time_ns()
+
+    monkeypatch.setattr(kernel_times, "time_ns", stopped_before)
+    before_ns = monotonic_ns()
+    assert pair.lay_unread_ns() >= 70_000_000
+    assert pair.timed.came_ns - before_ns < 20_000_000
+
+
+def test_a_reply_never_comes_before_its_request_went() -> None:
+    call = Call()
+    call.call_ns = 100
+    timed = SimpleNamespace(unread_ns=5)
+    connection: Any = SimpleNamespace(_pending={7: call}, _now=lambda: 90, _timed=timed, _out=[])
+    Connection._dispatch(connection, [SimpleNamespace(request_id=7)])
+    assert call.return_ns == 100
+
+
+def test_where_there_are_no_such_times_the_process_takes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> None:
+        raise OSError("protocol not available")
+
+    monkeypatch.setattr(kernel_times, "KernelTimes", refuse)
+    call = one_call(kernel=True)
+    assert (call.return_ns - call.call_ns) / S > HALFWAY_S
+    assert call.unread_ns == 0
+
+
+# -- closed load ---------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_stood_still_before_it_read_has_not_thought() -> None:
+    """What passes between a reply and the next request is the generator's: it is in that request's response time."""
+    pace = Pace()
+    now_ns = monotonic_ns()
+    came_ns = now_ns - 4 * OWN_PAUSE_NS
+    pace.returned(came_ns, unread_ns=4 * OWN_PAUSE_NS)
+    assert pace.intended() == came_ns
+    pace.returned(came_ns, unread_ns=0)
+    assert pace.intended() > came_ns, "it was the task that paused"
