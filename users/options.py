@@ -12,7 +12,7 @@ from typing import Any, Final
 from locust import events
 
 from records.rates import parse_stages
-from users.connection import REPLY_TIMEOUT_S
+from users.connection_life import REPLY_TIMEOUT_S
 from users.kv_mix import DEFAULT_MIX, parse_mix
 from users.opening import CONNECT_DEADLINE_S
 

@@ -120,14 +120,17 @@ class Health:
     def lag_max_s(self) -> float:
         return _worst_s(self._lag)
 
-    def unread_facts(self) -> dict[str, float]:
-        """How long replies lay unread, in seconds, in the process that was worst; {} where the kernel did not tell."""
-        if not any(histogram.total for histogram in self._unread.values()):
-            return {}
-        return {
-            "unread_p99_s": round(_worst_p99_s(self._unread), 6),
-            "unread_max_s": round(_worst_s(self._unread), 6),
-        }
+    @property
+    def knows_unread(self) -> bool:
+        """Whether the kernel has told when replies came."""
+        return any(histogram.total for histogram in self._unread.values())
+
+    def unread_p99_s(self) -> float:
+        """How long replies lay unread in the process that was worst, p99, in seconds."""
+        return _worst_p99_s(self._unread)
+
+    def unread_max_s(self) -> float:
+        return _worst_s(self._unread)
 
     def cpu_share(self) -> float:
         """The mean share of one core of the process that used most."""
@@ -135,10 +138,11 @@ class Health:
 
     def facts(self) -> dict[str, Any]:
         """For run.json and the verdict's evidence."""
+        unread = {"unread_p99_s": round(self.unread_p99_s(), 6), "unread_max_s": round(self.unread_max_s(), 6)}
         return {
             "hub_lag_p99_s": round(self.lag_p99_s(), 6),
             "hub_lag_max_s": round(self.lag_max_s(), 6),
-            **self.unread_facts(),
+            **(unread if self.knows_unread else {}),
             "generator_cpu_share": round(self.cpu_share(), 3),
             "generator_advice": self.advice(),
             "lagged_seconds": sorted(self.lagged)[:LAGGED_KEPT],

@@ -1,4 +1,4 @@
-"""What run.json says of a load when it begins."""
+"""What run.json says of a load."""
 
 import platform
 import re
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_load(environment: Any, role: str, start_ns: int, clock: list[int], rate: str) -> dict[str, Any]:
-    """`start_ns` is of the monotonic clock that `clock` is a reading of."""
+    """When it begins. `start_ns` is of the monotonic clock that `clock` is a reading of."""
     options = environment.parsed_options
     return {
         "locustfile": scenario_of(options),
@@ -41,6 +41,13 @@ def describe_load(environment: Any, role: str, start_ns: int, clock: list[int], 
         "versions": versions(),
         "arguments": without_secrets(sys.argv[1:]),
     }
+
+
+def errors_of(runner: Any) -> list[dict[str, Any]]:
+    """Locust's table of failures."""
+    return [
+        {"operation": error.name, "error": error.error, "count": error.occurrences} for error in runner.errors.values()
+    ]
 
 
 def without_secrets(arguments: list[str]) -> list[str]:

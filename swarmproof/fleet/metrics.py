@@ -155,6 +155,12 @@ class RunCollector(Collector):
             "How late the worst process's event loop wakes its users (p99 of the run).",
             of.health.lag_p99_s(),
         )
+        if of.health.knows_unread:
+            yield _gauge(
+                "swarmproof_generator_unread_seconds",
+                "How long replies lay in the kernel until the worst process read them (p99 of the run).",
+                of.health.unread_p99_s(),
+            )
         yield _gauge(
             "swarmproof_generator_cpu_ratio", "Share of one core that the busiest process uses.", of.health.cpu_share()
         )

@@ -35,6 +35,13 @@ def given(options: Any) -> dict[str, str]:
     return split_limits(getattr(options, "threshold", "") or "")
 
 
+def note(run: RunDirectory, limits: dict[str, str]) -> None:
+    """Into run.json, beside those of a plan."""
+    if limits:
+        planned = (run.read_json(RUN_JSON) or {}).get("thresholds") or {}
+        run.update_json(RUN_JSON, {"thresholds": {**planned, **limits}})
+
+
 def add_options(parser: Any) -> None:
     """To Locust's parser; a mistake in one is told at once, in a sentence."""
     # Straight to the parser: Locust's web form does not show the options of an argument group.

@@ -13,10 +13,10 @@ from locust.runners import WorkerRunner
 
 from records.recorder import recorder
 from records.violations import PAYLOAD
-from swarmproof.fleet import extension
+from swarmproof.fleet import extension, run_extension  # noqa: F401
 
 if os.environ.get("CLOCKWORK_NO_SHARED_DISK"):
-    extension.is_same_directory = lambda directory, token: False
+    run_extension.is_same_directory = lambda directory, token: False
 
 
 if os.environ.get("CLOCKWORK_WATCHES_ITS_CPU"):

@@ -11,7 +11,7 @@ from gevent import socket
 
 from records.recorder import recorder
 from swarmproof.fleet import turns
-from swarmproof.fleet.extension import AFTER_THE_SECOND_S, RunExtension
+from swarmproof.fleet.run_extension import AFTER_THE_SECOND_S, RunExtension
 from swarmproof.fleet.turns import in_turns
 
 DEADLINE_S = 20
@@ -57,7 +57,7 @@ def test_replies_are_read_between_the_parts_of_a_tick(monkeypatch: pytest.Monkey
         part("progress")
         return {}
 
-    monkeypatch.setattr("swarmproof.fleet.extension.progress_line", progress_line)
+    monkeypatch.setattr("swarmproof.fleet.run_extension.progress_line", progress_line)
     anything = SimpleNamespace(
         is_master=False,
         environment=SimpleNamespace(runner=None),
@@ -67,9 +67,9 @@ def test_replies_are_read_between_the_parts_of_a_tick(monkeypatch: pytest.Monkey
         _roll=SimpleNamespace(look=lambda: None, lost=set()),
         _reckon=lambda: iter([part("records")]),
         _progress=SimpleNamespace(write=lambda line: None),
-        _start_ns=0,
-        _health=None,
-        _offered=None,
+        start_ns=0,
+        health=None,
+        offered=None,
         _abort_if_missed=lambda: None,
     )
     try:

@@ -34,10 +34,10 @@ from users.failures import ConnectionLost
 from users.opening import loss
 
 if TYPE_CHECKING:
-    from users.engine.exchange import Exchange
+    from users.engine.exchange_life import ExchangeLife
 
     #: How a connection is read (None: by its descriptor), whose it is, whether a short read may have left something.
-    _Wire = tuple[Callable[[int], bytes] | None, Exchange, bool]
+    _Wire = tuple[Callable[[int], bytes] | None, ExchangeLife, bool]
 
 # The longest stretch without the hub's turn, give or take one socket and the sends of one poll. Locust's heartbeats are
 # a second apart; the web UI feels prompt below 50 ms; and three milliseconds hold some 400 round trips: the hub's turn
@@ -92,7 +92,7 @@ class Engine:
     # -- exchanges ---------------------------------------------------------------------------------------------
 
     def add(
-        self, exchange: "Exchange", fd: int, recv: Callable[[int], bytes] | None, leaves_some: bool = False
+        self, exchange: "ExchangeLife", fd: int, recv: Callable[[int], bytes] | None, leaves_some: bool = False
     ) -> None:
         """Serve this open exchange from now on. Without `recv` its descriptor is read.
 
@@ -330,7 +330,7 @@ class Engine:
             self._take(exchange, data)
 
     @staticmethod
-    def _take(exchange: "Exchange", data: bytes) -> None:
+    def _take(exchange: "ExchangeLife", data: bytes) -> None:
         if data:
             out = exchange.receive(data)
             if out:
@@ -338,7 +338,7 @@ class Engine:
         else:
             exchange.on_eof()
 
-    def _take_more(self, exchange: "Exchange", data: bytes) -> None:
+    def _take_more(self, exchange: "ExchangeLife", data: bytes) -> None:
         """More has come than was due: with all that is behind it, it is for the exchange to judge.
 
         All of it: a second acknowledgement that is read later would look like that of the next request.

@@ -15,7 +15,7 @@ from records.recorder import recorder
 from users.pace import never_thinks
 
 if TYPE_CHECKING:
-    from users.engine.exchange import Exchange
+    from users.engine.exchange_life import ExchangeLife
     from users.engine.loop import Engine
 
 _NS_PER_S = 1_000_000_000
@@ -27,13 +27,13 @@ class Turns(Protocol):
     #: Every freed place may go at once, meant to go when it was freed: the exchange need not ask.
     instant: bool
 
-    def first(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
+    def first(self, exchange: "ExchangeLife", places: int, now_ns: int) -> list[int]:
         """As `freed`, for the places of a user that begins: nobody thinks before the first request."""
 
-    def freed(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
+    def freed(self, exchange: "ExchangeLife", places: int, now_ns: int) -> list[int]:
         """`places` have become free at `now_ns`. The times at which the requests that may go now were meant to go."""
 
-    def stopped(self, exchange: "Exchange", unsent: int) -> None:
+    def stopped(self, exchange: "ExchangeLife", unsent: int) -> None:
         """The user is stopped: its places wait no longer, and `unsent` requests that might have gone did not."""
 
 
@@ -45,10 +45,10 @@ class ClosedTurns:
         self._engine = engine
         self._think_s = think_s
 
-    def first(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
+    def first(self, exchange: "ExchangeLife", places: int, now_ns: int) -> list[int]:
         return [now_ns] * places
 
-    def freed(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
+    def freed(self, exchange: "ExchangeLife", places: int, now_ns: int) -> list[int]:
         if self.instant:
             return [now_ns] * places
         at_once = []
@@ -61,14 +61,14 @@ class ClosedTurns:
                 self._engine.at(now_ns + think_ns, _Later(exchange, now_ns + think_ns))
         return at_once
 
-    def stopped(self, exchange: "Exchange", unsent: int) -> None:
+    def stopped(self, exchange: "ExchangeLife", unsent: int) -> None:
         pass  # whoever still thinks is not heard any more (`Exchange.go`)
 
 
 class _Later:
     __slots__ = ("_due_ns", "_exchange")
 
-    def __init__(self, exchange: "Exchange", due_ns: int) -> None:
+    def __init__(self, exchange: "ExchangeLife", due_ns: int) -> None:
         self._exchange = exchange
         self._due_ns = due_ns
 
@@ -83,9 +83,9 @@ class OpenTurns:
 
     def __init__(self, load: Any) -> None:
         self._load = load
-        self._waiting: dict[Exchange, set[Any]] = {}
+        self._waiting: dict[ExchangeLife, set[Any]] = {}
 
-    def freed(self, exchange: "Exchange", places: int, now_ns: int) -> list[int]:
+    def freed(self, exchange: "ExchangeLife", places: int, now_ns: int) -> list[int]:
         due: list[int] = self._load.take(places)
         waiting = self._waiting.setdefault(exchange, set())
         for _ in range(places - len(due)):
@@ -94,7 +94,7 @@ class OpenTurns:
 
     first = freed
 
-    def _stand_in_line(self, exchange: "Exchange", waiting: set[Any]) -> None:
+    def _stand_in_line(self, exchange: "ExchangeLife", waiting: set[Any]) -> None:
         def go(due_ns: int) -> None:
             waiting.discard(turn)
             exchange.go([(due_ns, None)])
@@ -102,7 +102,7 @@ class OpenTurns:
         turn = self._load.when_due(go)
         waiting.add(turn)
 
-    def stopped(self, exchange: "Exchange", unsent: int) -> None:
+    def stopped(self, exchange: "ExchangeLife", unsent: int) -> None:
         for turn in self._waiting.pop(exchange, ()):
             self._load.withdraw(turn)
         if unsent:

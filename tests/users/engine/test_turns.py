@@ -11,7 +11,7 @@ import pytest
 
 from tests.users.engine.test_receiving import Talk
 from users.engine import loop
-from users.engine.exchange import MAX_FAILURES
+from users.engine.exchange_life import MAX_FAILURES
 from users.engine.loop import TURN_NS, Engine
 from users.failures import ConnectionLost
 
