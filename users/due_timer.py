@@ -31,6 +31,14 @@ SHARE: Final = 8
 AT_ONCE: Final = 16
 
 
+_awake: "set[DueTimer]" = set()
+
+
+def somebody_is_awaited() -> bool:
+    """Whether a timer is about to go off: work that can wait should, or it makes that late."""
+    return bool(_awake)
+
+
 class _TimerSpec(ctypes.Structure):
     _fields_ = (
         ("interval_s", ctypes.c_long),
@@ -51,7 +59,7 @@ class DueTimer:
         self._due_ns = 0  # what the timerfd is set to wake for, or to stay awake for; 0: nothing
         self._paid_until_ns = 0  # before that it does not stay awake again
         if self._fd >= 0:
-            self._awake = self._loop.idle()
+            self._idle = self._loop.idle()
             self._looking = self._loop.prepare()
             self._spec = _TimerSpec()
             self._watcher = self._loop.io(self._fd, _READ)
@@ -82,10 +90,11 @@ class DueTimer:
             self._watcher.close()
             self._watcher = None
         if self._fd >= 0:
-            self._awake.close()
+            self._idle.close()
             self._looking.close()
             os.close(self._fd)
             self._fd = -1
+            _awake.discard(self)
 
     def _on_readable(self) -> None:
         try:
@@ -103,12 +112,14 @@ class DueTimer:
         self._paid_until_ns = max(self._paid_until_ns, now_ns - AT_ONCE * price_ns) + price_ns
         # An event loop does not sleep while somebody waits for it to be idle. At each turn it looks at the clock: the
         # timerfd's interrupt would take 10 us.
-        self._awake.start(_nothing)
+        self._idle.start(_nothing)
         self._looking.start(self._look)
+        _awake.add(self)
 
     def _sleep(self) -> None:
-        self._awake.stop()
+        self._idle.stop()
         self._looking.stop()
+        _awake.discard(self)
 
     def _look(self) -> None:
         if monotonic_ns() >= self._due_ns:

@@ -5,8 +5,9 @@ engine how many others share these three times (those that one recv answered and
 or several times if they are many, numpy turns them into what would be there if each had been recorded alone: the same
 numbers in Locust's tables and the same histograms.
 
-At low rates each is recorded alone, before its event loop looks for the next reply. That takes longer, but nobody
-waits for it, whereas numpy takes a millisecond for what a second brought, however little, in which no reply is read.
+At low rates each is recorded alone, before its event loop looks for the next reply, unless a request is about to be
+due. That takes longer, but nobody waits for it, whereas numpy takes a millisecond for what a second brought, however
+little, in which no reply is read.
 
 Whatever did not end well is rare and takes the ordinary way (`users.recording`). Locust's `request` event is not fired
 for what is counted here. Scripted users come here only while nobody but Locust's own statistics listens to it; in the
@@ -28,6 +29,7 @@ from locust import stats as locust_stats
 from numpy.typing import NDArray
 
 from records.recorder import recorder
+from users.due_timer import somebody_is_awaited
 
 LOOK_EVERY_S: Final = 0.25
 # While no more than this have come from one look to the next, each is recorded alone; so many before each poll.
@@ -263,6 +265,8 @@ class Statistics:
             self._go_on(self.parts())
 
     def _record_few(self) -> None:
+        if somebody_is_awaited():
+            return
         left = FEW
         for tally in self._tallies.values():
             if tally.returned:

@@ -5,6 +5,8 @@
 Delays are in milliseconds: `constant:1`, `uniform:LOW:HIGH`, `exponential:MEAN`, `two:FIRST:SECOND:SHARE_OF_SECOND`.
 `--freeze AT:LENGTH` in seconds from the first request: nothing is read or written meanwhile, as in a long pause of a
 garbage collector. At SIGTERM the log is written, one row per request: received, chosen delay, answered (ns).
+Received is when the kernel had it, if that can be known (`users.kernel_times`): a machine that keeps this process from
+reading it does not add to the delay, as long as it is read before it is due.
 
 It answers all requests side by side. It sleeps until shortly before the next answer is due, and looks at the clock
 from then on; with `--awake` it never sleeps, which wants a processor of its own (a virtual machine's is woken up to
@@ -28,6 +30,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from users.kernel_times import KernelTimes, kernel_times
 
 _LENGTH = struct.Struct(">I")
 _PR_SET_TIMERSLACK = 29
@@ -67,10 +71,10 @@ class DelayServer:
         self._log_path = log
         self._log = array("q")
         self._epoll = select.epoll()
-        self._peers: dict[int, tuple[socket.socket, bytearray]] = {}
+        self._peers: dict[int, tuple[socket.socket, bytearray, KernelTimes | None]] = {}
         self._due: list[tuple[int, int, int, bytes]] = []  # when, number, fd, answer
         self._number = 0
-        self._first_ns = 0
+        self._first_ns = self._thawed_ns = 0
         self._stopped = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._listener.setblocking(False)
@@ -106,7 +110,7 @@ class DelayServer:
         at_s, length_s = self._freeze
         if time.monotonic_ns() >= self._first_ns + int(at_s * NS_PER_S):
             end_ns = self._first_ns + int((at_s + length_s) * NS_PER_S)
-            self._freeze = None
+            self._freeze, self._thawed_ns = None, end_ns
             time.sleep(max(0, end_ns - time.monotonic_ns()) / NS_PER_S)
 
     def _accept(self) -> None:
@@ -116,13 +120,13 @@ class DelayServer:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._peers[sock.fileno()] = (sock, bytearray())
+        self._peers[sock.fileno()] = (sock, bytearray(), kernel_times(sock, wanted=True))
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def _read(self, fd: int) -> None:
-        sock, received = self._peers[fd]
+        sock, received, timed = self._peers[fd]
         try:
-            data = sock.recv(1 << 18)
+            data = sock.recv(1 << 18) if timed is None else timed.recv(1 << 18)
         except BlockingIOError:
             return
         except OSError:
@@ -133,8 +137,8 @@ class DelayServer:
             sock.close()
             return
         received += data
-        now_ns = time.monotonic_ns()
-        self._first_ns = self._first_ns or now_ns
+        came_ns = time.monotonic_ns() if timed is None else max(timed.came_ns, self._thawed_ns)
+        self._first_ns = self._first_ns or came_ns
         place = 0
         while len(received) - place >= _LENGTH.size:
             end = place + _LENGTH.size + _LENGTH.unpack_from(received, place)[0]
@@ -142,7 +146,7 @@ class DelayServer:
                 break
             self._number += 1
             delay_ns = self._delays_ns[self._number % DRAWN]
-            heapq.heappush(self._due, (now_ns + delay_ns, self._number, fd, bytes(received[place:end])))
+            heapq.heappush(self._due, (came_ns + delay_ns, self._number, fd, bytes(received[place:end])))
             place = end
         del received[:place]
 

@@ -141,6 +141,26 @@ def test_some_times_may_come_close_together(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @needs_timerfd
+@pytest.mark.parametrize("then", ["goes off", "set anew", "closed"])
+def test_it_is_awaited_from_when_it_stays_awake_to_its_end(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due_timer, "AWAKE_NS", 20 * MS)
+    alarm = Alarm()
+    try:
+        assert not due_timer.somebody_is_awaited()
+        alarm.timer.set(monotonic_ns() + 15 * MS)
+        assert due_timer.somebody_is_awaited()
+        if then == "goes off":
+            alarm.wait()
+        elif then == "set anew":
+            alarm.timer.set(monotonic_ns() + 3_600_000 * MS)
+        else:
+            alarm.timer.close()
+        assert not due_timer.somebody_is_awaited()
+    finally:
+        alarm.timer.close()
+
+
+@needs_timerfd
 def test_what_it_brings_about_is_done_at_once_where_nothing_else_happens() -> None:
     """It is called shortly before the event loop would sleep."""
     begun: list[int] = []

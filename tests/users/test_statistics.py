@@ -284,6 +284,22 @@ def test_it_looks_by_itself(environment: Environment, monkeypatch: pytest.Monkey
     await_in_locusts_table(environment, 3)
 
 
+def test_nothing_is_recorded_while_a_timer_is_about_to_go_off(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would make a request late that is due in some microseconds."""
+    gathered, tally = a_tally(environment)
+    add(tally, 3)
+    awaited = [True]
+    monkeypatch.setattr(statistics, "somebody_is_awaited", lambda: awaited[0])
+    gathered._record_few()
+    assert in_locusts_table(environment) == 0
+    awaited.clear()
+    awaited.append(False)
+    gathered._record_few()
+    assert in_locusts_table(environment) == 3
+
+
 def test_what_was_before_a_reset_does_not_come_after_it(environment: Environment) -> None:
     """The button of the web page: the event first, then the table is emptied."""
     gathered, tally = a_tally(environment)
