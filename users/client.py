@@ -142,6 +142,7 @@ class Client:
                 if not isinstance(failure, Busy) or busy == BUSY_RETRIES:
                     break
                 first_call_ns = first_call_ns or call.call_ns
+                call.return_ns = call.unread_ns = 0
                 gevent.sleep(min(BUSY_BACKOFF_S * 2**busy, BUSY_BACKOFF_MAX_S))
                 busy += 1
         except RequestFailure as caught:

@@ -188,7 +188,7 @@ class Connection(ConnectionLife):
             call.return_ns = now_ns
             if timed is not None:
                 call.return_ns = max(now_ns, call.call_ns)
-                call.unread_ns = timed.unread_ns
+                call.unread_ns = max(0, timed.unread_ns - (call.return_ns - now_ns))
             call.reply = reply
             calls.append(call)
         if not calls:

@@ -18,16 +18,19 @@ from typing import Any, Final
 
 from gevent import get_hub
 
+from users.loop_watchers import before_poll
+
 _CLOCK_MONOTONIC: Final = 1
 _TFD_TIMER_ABSTIME: Final = 1
 _READ: Final = 1  # libev's event mask
 _NS_PER_S: Final = 1_000_000_000
 _EXPIRATIONS_BYTES: Final = 8
 
-#: So long before its time the process stays awake: once in eight times as long for each timer, give or take a few times
-#: that come close together.
+#: So long before its time the process stays awake.
 AWAKE_NS: Final = 100_000
+#: Each timer's share of a core is one in so many,
 SHARE: Final = 8
+#: give or take so many times that come close together.
 AT_ONCE: Final = 16
 
 
@@ -54,19 +57,23 @@ class DueTimer:
     def __init__(self, on_due: Callable[[], None]) -> None:
         self._on_due = on_due
         self._loop = get_hub().loop
-        self._fd = _new_timerfd()
+        self._is_closed = False
+        # An event loop that cannot tell when it is about to poll (libuv) has gevent's timers.
+        self._looking = before_poll(self._loop)
+        self._fd = _new_timerfd() if self._looking is not None else -1
         self._watcher: Any = None
         self._due_ns = 0  # what the timerfd is set to wake for, or to stay awake for; 0: nothing
         self._paid_until_ns = 0  # before that it does not stay awake again
         if self._fd >= 0:
             self._idle = self._loop.idle()
-            self._looking = self._loop.prepare()
             self._spec = _TimerSpec()
             self._watcher = self._loop.io(self._fd, _READ)
             self._watcher.start(self._on_readable)
 
     def set(self, due_ns: int) -> None:
-        """Wake at `due_ns` (of the monotonic clock); at once if it has passed."""
+        """Wake at `due_ns` (of the monotonic clock); at once if it has passed. Nothing once it is closed."""
+        if self._is_closed:
+            return
         if self._fd < 0:
             if self._watcher is not None:
                 self._watcher.close()
@@ -86,6 +93,7 @@ class DueTimer:
             self._arm(awake_ns)
 
     def close(self) -> None:
+        self._is_closed = True
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None
@@ -108,8 +116,8 @@ class DueTimer:
             self._go_off()
 
     def _stay_awake(self, now_ns: int) -> None:
-        price_ns = SHARE * AWAKE_NS
-        self._paid_until_ns = max(self._paid_until_ns, now_ns - AT_ONCE * price_ns) + price_ns
+        paid_ns = max(self._paid_until_ns, now_ns - AT_ONCE * SHARE * AWAKE_NS)
+        self._paid_until_ns = paid_ns + SHARE * (self._due_ns - now_ns)
         # An event loop does not sleep while somebody waits for it to be idle. At each turn it looks at the clock: the
         # timerfd's interrupt would take 10 us.
         self._idle.start(_nothing)

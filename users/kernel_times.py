@@ -29,10 +29,12 @@ _ROOM: Final = socket.CMSG_SPACE(_STAMP.size) if hasattr(socket, "CMSG_SPACE") e
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1_000
-# The kernel's stamps are of the wall clock. If that was set between the reply and the read, its word is worth nothing:
-# seen by how the two clocks lie to each other, which changes by a thousandth at most when a clock is being corrected.
-_SET_NS: Final = 20_000
-_CORRECTED: Final = 1_000
+# The kernel's stamps are of the wall clock. If that was set since, they are worth nothing: seen by how the two clocks
+# lie to each other. By so much may that change from read to read; a clock that is being corrected goes a tenth faster
+# or slower at most.
+_READ_NS: Final = 20_000
+_CORRECTED: Final = 10
+_CORRECTED_NS: Final = 1_000_000
 
 
 class KernelTimes:
@@ -52,10 +54,13 @@ class KernelTimes:
         """As `socket.recv`."""
         data, notes, _, _ = self._recvmsg(size_bytes, _ROOM)
         now_ns, wall_ns = _clocks.read()
-        unread_ns = _unread_ns(notes, wall_ns) if wall_ns else 0
+        stamp_ns = _stamp_ns(notes)
+        unread_ns = wall_ns - stamp_ns
+        if not stamp_ns or unread_ns < 0 or now_ns - unread_ns < _clocks.set_before_ns:
+            self.came_ns, self.unread_ns = now_ns, 0  # who knows
+            return data
         self.came_ns, self.unread_ns = now_ns - unread_ns, unread_ns
-        if data:
-            recorder.unread.add(unread_ns // _NS_PER_US)
+        recorder.unread.add(unread_ns // _NS_PER_US)
         return data
 
     def came(self) -> int:
@@ -64,37 +69,43 @@ class KernelTimes:
 
 
 class _Clocks:
-    """The monotonic clock and the wall clock of the same moment, for all sockets of the process."""
+    """The monotonic clock and the wall clock of the same moment, for all sockets of the process.
 
-    __slots__ = ("_ahead_ns", "_looked_ns")
+    Before `set_before_ns` (monotonic) the wall clock was another one.
+    """
+
+    __slots__ = ("_ahead_ns", "_looked_ns", "set_before_ns")
 
     def __init__(self) -> None:
+        self.set_before_ns = 0
         self._looked_ns = monotonic_ns()
         self._ahead_ns = time_ns() - self._looked_ns
 
     def read(self) -> tuple[int, int]:
-        """Both; the wall clock's 0 if it was set since they were read last."""
-        now_ns, wall_ns = monotonic_ns(), time_ns()
+        """Monotonic, wall. The wall clock is read first: whoever is stopped between the two is late, never early."""
+        wall_ns, now_ns = time_ns(), monotonic_ns()
         if not self._agree(now_ns, wall_ns):
-            now_ns, wall_ns = monotonic_ns(), time_ns()  # this process may have been stopped between the two
-        agree = self._agree(now_ns, wall_ns)
+            wall_ns, now_ns = time_ns(), monotonic_ns()  # this process may have been stopped there
+            if not self._agree(now_ns, wall_ns):
+                self.set_before_ns = now_ns
         self._looked_ns, self._ahead_ns = now_ns, wall_ns - now_ns
-        return now_ns, wall_ns if agree else 0
+        return now_ns, wall_ns
 
     def _agree(self, now_ns: int, wall_ns: int) -> bool:
         changed_ns = wall_ns - now_ns - self._ahead_ns
-        return abs(changed_ns) <= _SET_NS + (now_ns - self._looked_ns) // _CORRECTED
+        return abs(changed_ns) <= _READ_NS + min((now_ns - self._looked_ns) // _CORRECTED, _CORRECTED_NS)
 
 
 _clocks = _Clocks()
 
 
-def _unread_ns(notes: list[tuple[int, int, bytes]], wall_ns: int) -> int:
-    for _, kind, stamp in notes:
-        if kind == _SO_TIMESTAMPNS and len(stamp) == _STAMP.size:
+def _stamp_ns(notes: list[tuple[int, int, bytes]]) -> int:
+    """The kernel's stamp among a message's notes (wall clock); 0 if there is none."""
+    for level, kind, stamp in notes:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(stamp) == _STAMP.size:
             seconds, rest_ns = _STAMP.unpack(stamp)
-            unread_ns: int = wall_ns - seconds * _NS_PER_S - rest_ns
-            return max(0, unread_ns)
+            stamp_ns: int = seconds * _NS_PER_S + rest_ns
+            return stamp_ns
     return 0
 
 

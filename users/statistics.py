@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from records.recorder import recorder
 from users.due_timer import somebody_is_awaited
+from users.loop_watchers import before_poll
 
 LOOK_EVERY_S: Final = 0.25
 # While no more than this have come from one look to the next, each is recorded alone; so many before each poll.
@@ -209,8 +210,8 @@ class Statistics:
         self._timer = loop.timer(LOOK_EVERY_S, LOOK_EVERY_S, ref=False)
         self._timer.start(self._look)
         self._again: Any = None  # a timer
-        # After the callbacks that gevent runs before each poll.
-        self._before_poll = loop.prepare(ref=False, priority=-2)
+        # After the callbacks that gevent runs before each poll. Without it all goes in batches.
+        self._before_poll = before_poll(loop, ref=False, priority=-2)
         self._alone = 0  # requests that were recorded alone since the last look
         self._come = 0  # all that had come until then
         recorder.gatherers.add(self)
@@ -255,10 +256,11 @@ class Statistics:
 
     def _look(self) -> None:
         come = self._environment.stats.total.num_requests + sum(tally.waiting() for tally in self._tallies.values())
-        if come - self._come > FEW_IN_A_LOOK:
-            self._before_poll.stop()
-        elif not self._before_poll.active:
-            self._before_poll.start(self._record_few)
+        if self._before_poll is not None:
+            if come - self._come > FEW_IN_A_LOOK:
+                self._before_poll.stop()
+            elif not self._before_poll.active:
+                self._before_poll.start(self._record_few)
         self._come, self._alone = come, 0
         self._looks += 1
         if self._looks >= LOOKS_AT_MOST or any(len(tally.returned) >= LARGE for tally in self._tallies.values()):

@@ -59,6 +59,29 @@ def test_the_loop_goes_round_while_it_is_on_and_sleeps_before_and_after(busy_pol
         assert not goes_round(within_s=1)
 
 
+def test_what_is_done_shortly_before_the_loop_looks_is_work(busy_poll: BusyPoll) -> None:
+    """Requests are sent by timers that go off there."""
+    burnt_s = 0.0
+
+    def burn() -> None:
+        nonlocal burnt_s
+        begin_s = time.thread_time()
+        while time.thread_time() < begin_s + 0.001:
+            pass
+        burnt_s += time.thread_time() - begin_s
+
+    watcher = get_hub().loop.prepare()
+    busy_poll.start()
+    gevent.sleep(0.01)
+    begin_s, idle_ns = time.thread_time(), busy_poll.idle_ns()
+    watcher.start(burn)
+    while burnt_s < 0.2:
+        gevent.sleep(0.001)
+    watcher.close()
+    spent_s, idle_s = time.thread_time() - begin_s, (busy_poll.idle_ns() - idle_ns) / 1e9
+    assert spent_s - idle_s >= 0.9 * burnt_s
+
+
 def test_waiting_is_no_work_and_work_is(busy_poll: BusyPoll) -> None:
     probe = HealthProbe(busy_poll.idle_ns)
     busy_poll.start()

@@ -165,12 +165,13 @@ class Exchange(ExchangeLife):
             if type(request) is not Request:  # nobody's, or of one who was stopped meanwhile
                 continue
             self._answered_call_ns = request.call_ns
+            return_ns = max(now_ns, request.call_ns)
             failure = self.check(request, reply)
             if failure is None:
-                self.succeeded(request, now_ns)
+                self.succeeded(request, return_ns)
                 freed += 1
             else:
-                self._failed(request, failure, now_ns)
+                self._failed(request, failure, return_ns)
         if freed:
             self._free(freed, now_ns)
 

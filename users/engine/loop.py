@@ -144,7 +144,7 @@ class Engine:
             self._soon = None
         if self._alarm is not None:
             self._alarm.close()
-            self._alarm = None  # one that is closed can still be set
+            self._alarm = None
         # The greenlet must see that it is not needed any more. By the hub: the caller wants to go on here.
         self._loop.run_callback(self._wake)
 

@@ -208,7 +208,9 @@ class StreamExchange(Exchange):
         if places:
             notes = self._notes[self._answered : whole] if self._notes else None
             self.told_breaker(places)
-            self._express.record(self._fd, notes, places, (self._intended_ns, self._call_ns, now_ns))
+            # A clock that was set, or replies to what was asked before, must not end a request before it began.
+            return_ns = max(now_ns, self._call_ns)
+            self._express.record(self._fd, notes, places, (self._intended_ns, self._call_ns, return_ns))
             self._answered_call_ns = self._call_ns
             self._answered = whole
         if whole == self._places:

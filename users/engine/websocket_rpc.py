@@ -240,7 +240,8 @@ class WebSocketRpcExchange(StreamExchange):
             if form is not None:
                 self._express.learned(self._fd, method, form)
         self.told_breaker(1)
-        self._express.record(self._fd, self._notes, 1, (self._intended_ns, self._call_ns, now_ns))
+        return_ns = max(now_ns, self._call_ns)
+        self._express.record(self._fd, self._notes, 1, (self._intended_ns, self._call_ns, return_ns))
         return end - start
 
     def unmake(self, due: bytes, notes: Any) -> list[Request]:
@@ -325,7 +326,7 @@ class WebSocketRpcExchange(StreamExchange):
             return self._receive_others(others)
         return self._outgoing()
 
-    def _count(self, good: list[Any], return_ns: int) -> None:
+    def _count(self, good: list[Any], now_ns: int) -> None:
         """As `succeeded` for each; those that were sent together are counted together."""
         if self._breaker is not None:
             for request in good:
@@ -337,8 +338,12 @@ class WebSocketRpcExchange(StreamExchange):
                 places += 1
                 continue
             if places:
-                self.tally(first.name, 0).add(first.intended_ns, first.first_call_ns, return_ns, places)
+                self._count_together(first, places, now_ns)
             first, places = request, 1
+        self._count_together(first, places, now_ns)
+
+    def _count_together(self, first: Any, places: int, now_ns: int) -> None:
+        return_ns = max(now_ns, first.call_ns)
         self.tally(first.name, 0).add(first.intended_ns, first.first_call_ns, return_ns, places)
 
     def _receive_others(self, texts: list[bytes]) -> bytes:
