@@ -12,7 +12,8 @@ was busy, and no load generator can do better. *Stock* is what Locust alone repo
 its users are paced by `constant_throughput`. A figure is right within 1 % or 50 us.
 
 Ours are the response time, from when a request was due, and the *service time*, from when it went: the same truth, for
-nobody waits for a place here. Where they differ the request went late, by this process or the machine.
+nobody waits for a place here (there are lanes enough for the freeze). Where they differ the request went late, by this
+process or the machine.
 
 The server has a processor to itself if there are two or more, on which it never sleeps (`benchmarks.cores`). How late
 the machine wakes a process that sleeps, and what a bare loop reads that never does (`benchmarks.bare_loop`), is told

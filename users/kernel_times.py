@@ -11,6 +11,7 @@ as fast as it can, and takes the time itself, unless told otherwise (`--receive-
 import platform
 import socket
 import sys
+from functools import cache
 from struct import Struct
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, Final
@@ -114,6 +115,23 @@ def kernel_times(raw: "_socket.socket", wanted: bool) -> KernelTimes | None:
     if not (wanted and _HAS_TIMES):
         return None
     try:
+        _have_stamps_made()
         return KernelTimes(raw)
     except OSError:
         return None
+
+
+@cache
+def _have_stamps_made() -> socket.socket:
+    """A socket that does nothing but want stamps, for as long as this process lives.
+
+    The kernel makes them while anybody wants any, and begins and ends by changing its own code, some milliseconds
+    later. Users with a connection for each request would have it do so all the time.
+    """
+    wanting = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        wanting.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    except OSError:
+        wanting.close()
+        raise
+    return wanting

@@ -134,7 +134,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "choices": ["auto", "kernel", "process"],
         "default": "auto",
         "help": "who says when a reply came: the kernel (Linux; 1.3 us more a read), or this process when it has read "
-        "it; auto: the kernel where load has a pace, --rate or think time",
+        "it; auto: the kernel where load has a pace, --rate or a wait_time of the user class",
     },
     "timeout": {
         "type": _seconds,

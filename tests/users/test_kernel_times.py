@@ -25,7 +25,6 @@ from users import kernel_times
 from users.call import Call
 from users.connection import Connection
 from users.envelope import EnvelopeSession, EnvelopeUser
-from users.kernel_times import KernelTimes
 from users.pace import OWN_PAUSE_NS, Pace
 from users.statistics import statistics_of
 from users.transport import Endpoint
@@ -175,7 +174,9 @@ class Pair:
     """A socket with the kernel's times, and the other end of its connection."""
 
     def __init__(self, ours: Any, theirs: socket.socket) -> None:
-        self.timed = KernelTimes(ours)
+        timed = kernel_times.kernel_times(ours, wanted=True)
+        assert timed is not None
+        self.timed = timed
         self._theirs = theirs
         with gevent.Timeout(DEADLINE_S):
             while not self.lay_unread_ns(0.001):
@@ -310,6 +311,23 @@ def test_nor_in_the_engine(kind: Kind) -> None:
             await_(is_counted)
             user.exchange.cancel_all()
             assert 0 <= answered[0].min_response_time < ANSWER_AFTER_S * 1e3
+
+
+def test_there_are_stamps_at_once_for_every_new_connection() -> None:
+    """The kernel would begin to make them anew, some milliseconds later, when nobody else wants any."""
+    with another_pair():
+        pass
+    for _ in range(20):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = socket.create_connection(listener.getsockname())
+            theirs, _ = listener.accept()
+            with ours, theirs:
+                timed = kernel_times.kernel_times(ours, wanted=True)
+                assert timed is not None
+                theirs.sendall(b"x")
+                time.sleep(0.002)
+                timed.recv(10)
+                assert timed.unread_ns > 1_000_000
 
 
 def test_where_there_are_no_such_times_the_process_takes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
