@@ -17,6 +17,7 @@ from greenlet import greenlet  # type: ignore[import-untyped]
 from protocols.errors import RemoteProtocolError
 from protocols.frames import TRUNCATED
 from users.call import Call, fail_all
+from users.due_timer import somebody_is_awaited
 from users.failures import CheckFailed, ConnectionLost, RequestFailure, ServerRefused
 from users.kernel_times import kernel_times
 from users.opening import (
@@ -191,9 +192,14 @@ class ConnectionLife(Sender):
         self._timer = hub.loop.timer(0)
         self._writable: Any = None
         self._readable = hub.loop.io(raw.fileno(), _READ)
-        self._readable.start(self._on_readable)
+        self._readable.start(self._on_readable if self._timed is None else self._on_readable_in_time)
         self._gone.clear()
         self.is_open = True
+
+    def _on_readable_in_time(self) -> None:
+        """What has come can wait, for it is known when it came; a request that is about to be due cannot."""
+        if not somebody_is_awaited():
+            self._on_readable()
 
     def _read_by(self, raw: "_socket.socket") -> Callable[[int], bytes]:
         """Take this socket; what reads it. `_now` is when what was read last had come, or the present."""

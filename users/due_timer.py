@@ -5,7 +5,7 @@ the larger part of a fast server's response time in open load. On Linux a timerf
 nanoseconds. Elsewhere gevent's timer does.
 
 A process that sleeps is woken some 50 us late, on a virtual machine later still. So the timer wakes it shortly before,
-and the event loop then turns without sleeping, whatever comes in meanwhile is served as ever, until the time has come.
+and the event loop then turns without sleeping, and may serve what comes in meanwhile, until the time has come.
 That takes CPU: an eighth of a core at most, beyond which it sleeps.
 """
 

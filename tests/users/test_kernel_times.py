@@ -21,9 +21,10 @@ from protocols.envelope import EnvelopeCodec
 from records.recorder import recorder
 from tests.users.engine.test_kinds import KINDS, Kind
 from tests.users.in_process import in_process
-from users import kernel_times
+from users import connection_life, kernel_times
 from users.call import Call
 from users.connection import Connection
+from users.engine import loop
 from users.envelope import EnvelopeSession, EnvelopeUser
 from users.pace import OWN_PAUSE_NS, Pace
 from users.statistics import statistics_of
@@ -40,8 +41,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's ti
 
 
 @contextmanager
-def slow_server(peer: Any = None) -> Iterator[int]:
-    """Answers each request of one connection after a while, as `peer` says (None: with the same bytes)."""
+def slow_server(peer: Any = None) -> Iterator[tuple[int, threading.Event]]:
+    """Answers each request of one connection as `peer` says (None: with the same bytes), a while after it was told to.
+
+    Its port, and what tells it.
+    """
+    told = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -52,6 +57,7 @@ def slow_server(peer: Any = None) -> Iterator[int]:
                 if peer is not None:
                     peer.shake_hands(sock)
                 while data := sock.recv(65_536):
+                    told.wait(DEADLINE_S)
                     time.sleep(ANSWER_AFTER_S)
                     sock.sendall(data if peer is None else b"".join(peer.replies(data)))
             except OSError:
@@ -60,15 +66,16 @@ def slow_server(peer: Any = None) -> Iterator[int]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield listener.getsockname()[1]
+        yield listener.getsockname()[1], told
     finally:
+        told.set()
         listener.close()
         thread.join(DEADLINE_S)
 
 
 def one_call(*, kernel: bool) -> Call:
     """A request whose reply comes while this process is busy."""
-    with slow_server() as port:
+    with slow_server() as (port, told):
         endpoint = Endpoint("127.0.0.1", port)
         connection = Connection(endpoint, lambda: EnvelopeSession(EnvelopeCodec()), kernel_times=kernel)
         connection.open()
@@ -76,7 +83,8 @@ def one_call(*, kernel: bool) -> Call:
         request_id = connection.next_id()
         data = EnvelopeCodec().encode(request_id, b"x")
         caller = gevent.spawn(connection.exchange, request_id, data, call)
-        gevent.sleep(0.001)
+        await_(lambda: call.call_ns)
+        told.set()
         time.sleep(BUSY_S)
         caller.get(timeout=DEADLINE_S)
         connection.close()
@@ -109,13 +117,13 @@ def longest_ms(kind: Kind, think_s: float, receive_times: str) -> float:
     """What Locust's table says of one request in the engine whose reply came while the process was busy."""
     user_class = type(kind.user_class.__name__, (kind.user_class,), {"abstract": True, "wait_time": constant(think_s)})
     peer = kind.peer()
-    with slow_server(peer) as port:
+    with slow_server(peer) as (port, told):
         options = {"engine": True, "receive_times": receive_times, "timeout": DEADLINE_S, **kind.options}
-        with in_process(user_class, f"{kind.scheme}://127.0.0.1:{port}", **options) as (user, told):
+        with in_process(user_class, f"{kind.scheme}://127.0.0.1:{port}", **options) as (user, heard):
             user.exchange.begin()
             user.exchange.connect()
-            await_(lambda: user.exchange.last_id and user.exchange.is_open)
-            gevent.sleep(0.001)
+            await_(lambda: user.exchange._places or user.exchange._pending)
+            told.set()
             time.sleep(BUSY_S)
             entries = user.environment.stats.entries
             measured: list[float] = []
@@ -127,7 +135,7 @@ def longest_ms(kind: Kind, think_s: float, receive_times: str) -> float:
 
             await_(is_counted)
             user.exchange.cancel_all()
-            assert not told.bad
+            assert not heard.bad
             return measured[0]
 
 
@@ -165,6 +173,58 @@ def test_scripted_users_with_a_pace_ask_the_kernel_and_those_without_do_not() ->
         thinking = type("Thinking", (EnvelopeUser,), {"abstract": True, "wait_time": constant(think_s)})
         with in_process(thinking, "tcp://127.0.0.1:1", receive_times=receive_times) as (user, _):
             assert user.client.connection._kernel_times is wanted
+
+
+# -- while a request is about to be due ------------------------------------------------------------------------------
+
+
+def awaited_for_a_while(monkeypatch: pytest.MonkeyPatch, module: Any, seconds: float) -> int:
+    """Until when (monotonic) a timer is about to go off."""
+    until_ns = monotonic_ns() + int(seconds * S)
+    monkeypatch.setattr(module, "somebody_is_awaited", lambda: monotonic_ns() < until_ns)
+    return until_ns
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_replies_wait_for_a_request_that_is_about_to_be_due_if_it_is_known_when_they_came(
+    monkeypatch: pytest.MonkeyPatch, kernel: bool
+) -> None:
+    with slow_server() as (port, told):
+        connection = Connection(
+            Endpoint("127.0.0.1", port), lambda: EnvelopeSession(EnvelopeCodec()), kernel_times=kernel
+        )
+        connection.open()
+        call = Call()
+        request_id = connection.next_id()
+        data = EnvelopeCodec().encode(request_id, b"x")
+        caller = gevent.spawn(connection.exchange, request_id, data, call)
+        await_(lambda: call.call_ns)
+        until_ns = awaited_for_a_while(monkeypatch, connection_life, 2)
+        told.set()
+        caller.get(timeout=DEADLINE_S)
+        assert (monotonic_ns() >= until_ns) is kernel
+        assert (call.return_ns - call.call_ns) / S < 1
+        connection.close()
+
+
+@pytest.mark.parametrize("receive_times", ["kernel", "process"])
+def test_so_they_do_in_the_engine(monkeypatch: pytest.MonkeyPatch, receive_times: str) -> None:
+    monkeypatch.setattr(loop, "_engines", {})
+    monkeypatch.setattr(loop, "TICK_S", 3600)  # its ticks read, too
+    user_class = type("Thinking", (EnvelopeUser,), {"abstract": True, "wait_time": constant(60)})
+    with slow_server() as (port, told):
+        options = {"engine": True, "receive_times": receive_times, "timeout": DEADLINE_S}
+        with in_process(user_class, f"tcp://127.0.0.1:{port}", **options) as (user, _):
+            user.exchange.begin()
+            user.exchange.connect()
+            await_(lambda: user.exchange._places)
+            until_ns = awaited_for_a_while(monkeypatch, loop, 2)
+            told.set()
+            await_(lambda: not user.exchange._places)
+            assert (monotonic_ns() >= until_ns) is (receive_times == "kernel")
+            entries = user.environment.stats.entries
+            user.exchange.cancel_all()
+            assert all(entry.min_response_time < 1_000 for entry in entries.values())
 
 
 # -- the kernel's clock is the wall's ------------------------------------------------------------------------------
@@ -294,7 +354,8 @@ def test_a_reply_never_comes_before_its_request_went() -> None:
 def test_nor_in_the_engine(kind: Kind) -> None:
     """What came before is acknowledged twice, or the clock was set a little: no time is negative."""
     user_class = type(kind.user_class.__name__, (kind.user_class,), {"abstract": True, "wait_time": constant(60)})
-    with slow_server(kind.peer()) as port:
+    with slow_server(kind.peer()) as (port, told):
+        told.set()
         options = {"engine": True, "timeout": DEADLINE_S, **kind.options}
         with in_process(user_class, f"{kind.scheme}://127.0.0.1:{port}", **options) as (user, _):
             user.exchange.begin()

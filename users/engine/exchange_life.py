@@ -217,7 +217,13 @@ class ExchangeLife(Connection):
         if tls is not None:
             recv = through_tls(recv, tls)
         by_descriptor = BY_DESCRIPTOR and tls is None and self._timed is None
-        self._engine.add(self, self._fd, None if by_descriptor else recv, leaves_some=tls is not None)
+        self._engine.add(
+            self,
+            self._fd,
+            None if by_descriptor else recv,
+            leaves_some=tls is not None,
+            is_stamped=self._timed is not None,
+        )
         self._engine.at(0, self._first_requests)
 
     def opened(self) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 from gevent import get_hub
 
-from users.due_timer import DueTimer
+from users.due_timer import DueTimer, somebody_is_awaited
 from users.engine.columns import Columns
 from users.engine.descriptors import RECV_BYTES, raise_descriptor_limit
 from users.engine.readiness import END, READ, WRITE, Readiness, best_readiness
@@ -69,6 +69,7 @@ class Engine:
         self._readiness: Readiness | None = None
         self.columns = Columns()
         self._wires: dict[int, _Wire] = {}
+        self._unstamped: set[int] = set()  # those that are read by the clock of this process
         self._paced = 0  # exchanges that send by the clock
         self._delays: list[tuple[int, int, Callable[[], None]]] = []
         self._serial = count()
@@ -92,23 +93,33 @@ class Engine:
     # -- exchanges ---------------------------------------------------------------------------------------------
 
     def add(
-        self, exchange: "ExchangeLife", fd: int, recv: Callable[[int], bytes] | None, leaves_some: bool = False
+        self,
+        exchange: "ExchangeLife",
+        fd: int,
+        recv: Callable[[int], bytes] | None,
+        *,
+        leaves_some: bool = False,
+        is_stamped: bool = False,
     ) -> None:
         """Serve this open exchange from now on. Without `recv` its descriptor is read.
 
-        `leaves_some`: a read that gives little may have left something nevertheless (TLS).
+        `leaves_some`: a read that gives little may have left something nevertheless (TLS). `is_stamped`: the kernel
+        says when what is read came.
         """
         if self._readiness is None:
             self._start()
         assert self._readiness is not None
         self.columns.reserve(fd)
         self._wires[fd] = (recv, exchange, leaves_some)
+        if not is_stamped:
+            self._unstamped.add(fd)
         self._paced += not exchange.at_full_throttle
         self._readiness.add(fd)
 
     def remove(self, fd: int) -> None:
         """Its socket is about to be closed."""
         wire = self._wires.pop(fd, None)
+        self._unstamped.discard(fd)
         if wire is not None and self._readiness is not None:
             self._paced -= not wire[1].at_full_throttle
             self._readiness.remove(fd)
@@ -121,7 +132,7 @@ class Engine:
             self._readiness.watch_writing(fd, wanted)
 
     def _start(self) -> None:
-        self._readiness = self._new_readiness(self._wake)
+        self._readiness = self._new_readiness(self._wake_to_read)
         self._left = []
         self._alarm, self._alarm_ns = DueTimer(self._wake), 0
         self._ticker = self._loop.timer(TICK_S, TICK_S)
@@ -179,6 +190,11 @@ class Engine:
             self._stop()
 
     # -- turns -------------------------------------------------------------------------------------------------
+
+    def _wake_to_read(self) -> None:
+        """What has come can wait, if it is known when it came; a request that is about to be due cannot."""
+        if self._unstamped or not somebody_is_awaited():
+            self._wake()
 
     def _wake(self) -> None:
         # While an exchange's own code waits for something (a listener of Locust's events that blocks), the engine

@@ -29,7 +29,7 @@ class FakeEngine:
         self.holds = False
         self.held: list[Callable[[], None]] = []
 
-    def add(self, exchange: Any, fd: int, recv: Any, leaves_some: bool = False) -> None:
+    def add(self, exchange: Any, fd: int, recv: Any, **_: Any) -> None:
         pass
 
     def remove(self, fd: int) -> None:
