@@ -4,11 +4,13 @@ Servers are threads, which go on while the event loop stands still.
 """
 
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic_ns
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ from locust import constant
 
 from protocols.envelope import EnvelopeCodec
 from records.recorder import recorder
+from tests.servers.test_websocket_kinds import make_certificate
 from tests.users.engine.test_kinds import KINDS, Kind
 from tests.users.in_process import in_process
 from users import connection_life, kernel_times
@@ -41,7 +44,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's ti
 
 
 @contextmanager
-def slow_server(peer: Any = None) -> Iterator[tuple[int, threading.Event]]:
+def slow_server(peer: Any = None, tls: ssl.SSLContext | None = None) -> Iterator[tuple[int, threading.Event]]:
     """Answers each request of one connection as `peer` says (None: with the same bytes), a while after it was told to.
 
     Its port, and what tells it.
@@ -51,15 +54,19 @@ def slow_server(peer: Any = None) -> Iterator[tuple[int, threading.Event]]:
 
     def serve() -> None:
         sock, _ = listener.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_side=True)
         with sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 if peer is not None:
                     peer.shake_hands(sock)
                 while data := sock.recv(65_536):
-                    told.wait(DEADLINE_S)
-                    time.sleep(ANSWER_AFTER_S)
-                    sock.sendall(data if peer is None else b"".join(peer.replies(data)))
+                    answer = data if peer is None else b"".join(peer.replies(data))
+                    if answer:
+                        told.wait(DEADLINE_S)
+                        time.sleep(ANSWER_AFTER_S)
+                        sock.sendall(answer)
             except OSError:
                 pass  # the client is gone
 
@@ -73,21 +80,27 @@ def slow_server(peer: Any = None) -> Iterator[tuple[int, threading.Event]]:
         thread.join(DEADLINE_S)
 
 
-def one_call(*, kernel: bool) -> Call:
-    """A request whose reply comes while this process is busy."""
+@contextmanager
+def asking(*, kernel: bool) -> Iterator[tuple[Call, gevent.Greenlet, threading.Event]]:
+    """A request that has gone, who waits for its reply, and what tells the server to send that."""
     with slow_server() as (port, told):
         endpoint = Endpoint("127.0.0.1", port)
         connection = Connection(endpoint, lambda: EnvelopeSession(EnvelopeCodec()), kernel_times=kernel)
         connection.open()
-        call = Call()
-        request_id = connection.next_id()
+        call, request_id = Call(), connection.next_id()
         data = EnvelopeCodec().encode(request_id, b"x")
         caller = gevent.spawn(connection.exchange, request_id, data, call)
         await_(lambda: call.call_ns)
+        yield call, caller, told
+        connection.close()
+
+
+def one_call(*, kernel: bool) -> Call:
+    """A request whose reply comes while this process is busy."""
+    with asking(kernel=kernel) as (call, caller, told):
         told.set()
         time.sleep(BUSY_S)
         caller.get(timeout=DEADLINE_S)
-        connection.close()
     return call
 
 
@@ -113,13 +126,14 @@ def test_without_the_kernels_word_its_own_delay_is_in_the_measurement() -> None:
 ENGINE_KINDS = {"envelope": Kind(EnvelopeUser, "tcp", {}, lambda: None), **KINDS}
 
 
-def longest_ms(kind: Kind, think_s: float, receive_times: str) -> float:
+def longest_ms(kind: Kind, think_s: float, receive_times: str, tls: ssl.SSLContext | None = None) -> float:
     """What Locust's table says of one request in the engine whose reply came while the process was busy."""
     user_class = type(kind.user_class.__name__, (kind.user_class,), {"abstract": True, "wait_time": constant(think_s)})
     peer = kind.peer()
-    with slow_server(peer) as (port, told):
+    with slow_server(peer, tls) as (port, told):
         options = {"engine": True, "receive_times": receive_times, "timeout": DEADLINE_S, **kind.options}
-        with in_process(user_class, f"{kind.scheme}://127.0.0.1:{port}", **options) as (user, heard):
+        host = f"{kind.scheme}://127.0.0.1:{port}" if tls is None else f"wss://localhost:{port}"
+        with in_process(user_class, host, **options) as (user, heard):
             user.exchange.begin()
             user.exchange.connect()
             await_(lambda: user.exchange._places or user.exchange._pending)
@@ -148,6 +162,24 @@ def await_(condition: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("kind", ENGINE_KINDS.values(), ids=list(ENGINE_KINDS))
 def test_so_does_the_engine_where_load_has_a_pace(kind: Kind) -> None:
     assert ANSWER_AFTER_S <= longest_ms(kind, 60, "auto") / 1e3 < HALFWAY_S
+
+
+@pytest.mark.parametrize(
+    ("payload_bytes", "below_s"),
+    [(64, HALFWAY_S), (300_000, DEADLINE_S)],  # the rest of a large one can only come when the first part was read
+    ids=["one read", "several reads"],
+)
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["ws", "wss"])
+def test_replies_of_all_sizes_come_with_and_without_tls(
+    tmp_path: Path, payload_bytes: int, below_s: float, is_encrypted: bool
+) -> None:
+    tls, options = None, {"message": "binary", "payload_bytes": payload_bytes}
+    if is_encrypted:
+        ca, chain = make_certificate(tmp_path)
+        tls, options = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), {**options, "tls_ca": str(ca)}
+        tls.load_cert_chain(chain)
+    kind = KINDS["texts"]._replace(options=options)
+    assert ANSWER_AFTER_S <= longest_ms(kind, 60, "auto", tls) / 1e3 < below_s
 
 
 @pytest.mark.parametrize(
@@ -189,22 +221,12 @@ def awaited_for_a_while(monkeypatch: pytest.MonkeyPatch, module: Any, seconds: f
 def test_replies_wait_for_a_request_that_is_about_to_be_due_if_it_is_known_when_they_came(
     monkeypatch: pytest.MonkeyPatch, kernel: bool
 ) -> None:
-    with slow_server() as (port, told):
-        connection = Connection(
-            Endpoint("127.0.0.1", port), lambda: EnvelopeSession(EnvelopeCodec()), kernel_times=kernel
-        )
-        connection.open()
-        call = Call()
-        request_id = connection.next_id()
-        data = EnvelopeCodec().encode(request_id, b"x")
-        caller = gevent.spawn(connection.exchange, request_id, data, call)
-        await_(lambda: call.call_ns)
+    with asking(kernel=kernel) as (call, caller, told):
         until_ns = awaited_for_a_while(monkeypatch, connection_life, 2)
         told.set()
         caller.get(timeout=DEADLINE_S)
         assert (monotonic_ns() >= until_ns) is kernel
         assert (call.return_ns - call.call_ns) / S < 1
-        connection.close()
 
 
 @pytest.mark.parametrize("receive_times", ["kernel", "process"])
