@@ -237,6 +237,10 @@ class ConnectionLife(Sender):
             failure, oldest = self._refused(self._refusal), None
         pending, self._pending = self._pending, {}
         self._dispose()
+        self._fail_all(pending, failure, oldest)
+
+    def _fail_all(self, pending: dict[Any, Call], failure: RequestFailure, oldest: RequestFailure | None) -> None:
+        """Tell those who wait, the one that waited longest first."""
         if pending:
             failed = [(call, request_id, failure) for request_id, call in pending.items()]
             if oldest is not None:

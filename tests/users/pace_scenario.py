@@ -48,12 +48,15 @@ class ByBoth(EnvelopeUser):
 
 
 class ByOtherTasks(EnvelopeUser):
+    """Every other one makes no request."""
+
     fixed_count = 1
+    rests = False
 
     @task
-    def ask(self) -> None:
-        self.client.perform("by other tasks", (0, b"x"))
-
-    @task(2)
-    def rest(self) -> None:
-        gevent.sleep(0.06)  # more than a busy loop explains
+    def ask_or_rest(self) -> None:
+        self.rests = not self.rests
+        if self.rests:
+            gevent.sleep(0.1)
+        else:
+            self.client.perform("by other tasks", (0, b"x"))

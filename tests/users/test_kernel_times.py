@@ -276,12 +276,18 @@ class Pair:
 
 
 @contextmanager
-def another_pair() -> Iterator[Pair]:
+def connected() -> Iterator[tuple[Any, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         theirs, _ = listener.accept()
         with ours, theirs:
-            yield Pair(ours, theirs)
+            yield ours, theirs
+
+
+@contextmanager
+def another_pair() -> Iterator[Pair]:
+    with connected() as (ours, theirs):
+        yield Pair(ours, theirs)
 
 
 @pytest.fixture
@@ -401,16 +407,13 @@ def test_there_are_stamps_at_once_for_every_new_connection() -> None:
     with another_pair():
         pass
     for _ in range(20):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            ours = socket.create_connection(listener.getsockname())
-            theirs, _ = listener.accept()
-            with ours, theirs:
-                timed = kernel_times.kernel_times(ours, wanted=True)
-                assert timed is not None
-                theirs.sendall(b"x")
-                time.sleep(0.002)
-                timed.recv(10)
-                assert timed.unread_ns > 1_000_000
+        with connected() as (ours, theirs):
+            timed = kernel_times.kernel_times(ours, wanted=True)
+            assert timed is not None
+            theirs.sendall(b"x")
+            time.sleep(0.002)
+            timed.recv(10)
+            assert timed.unread_ns > 1_000_000
 
 
 def test_where_there_are_no_such_times_the_process_takes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

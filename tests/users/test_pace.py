@@ -24,7 +24,7 @@ def test_think_time_is_not_counted_however_it_is_taken(tmp_path: Path) -> None:
             row["operation"]: float(row["p50_us"]) for row in csv.DictReader(file) if row["time"] == "response"
         }
     for name in ("by wait_time", "by task set", "by itself", "by both", "by other tasks"):
-        assert result.requests(name) > 2
+        assert result.requests(name) > 5
         # A tenth of a second of thinking would show; a loaded machine's own delays are far below.
         assert median_us[f"envelope {name}"] < 50_000
 

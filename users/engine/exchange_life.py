@@ -273,14 +273,7 @@ class ExchangeLife(Connection):
         self.settle_down()
         self._break(failure)
 
-    def _break(self, failure: RequestFailure, oldest: RequestFailure | None = None) -> None:
-        if not self.is_open:
-            return
-        if self._refusal is not None:
-            failure, oldest = self._refused(self._refusal), None
-        pending: dict[Any, Any] = self._pending
-        self._pending = {}
-        self._dispose()
+    def _fail_all(self, pending: dict[Any, Any], failure: RequestFailure, oldest: RequestFailure | None) -> None:
         now_ns = monotonic_ns()
         for request in pending.values():
             if type(request) is Request:  # not the empty place of a cancelled one
